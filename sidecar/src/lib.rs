@@ -1,0 +1,1 @@
+//! A sidecar for gRPC services in Consul.
