@@ -1,1 +1,2 @@
 //! A sidecar for gRPC services in Consul.
+pub mod config;

@@ -1,0 +1,57 @@
+//! What one sidecar is told to do, parsed once and never checked again.
+//!
+//! Flags beat the environment, which beats the file (see `load`); every wrong key
+//! and value is reported in one go. Past this module a value is right by its
+//! type: an address that must be on loopback is a [`Loopback`] inside, a name is
+//! a [`ServiceName`], and what was left out has its default.
+
+mod address;
+mod amount;
+mod duration;
+mod name;
+mod sections;
+mod upstream;
+
+pub use address::{
+    AdminAddr, AdvertiseAddr, AppAddr, EndpointAddr, InboundAddr, Loopback, OutboundAddr,
+    UpstreamListenAddr,
+};
+pub use amount::{Count, Size};
+pub use duration::{Timeout, Wait};
+pub use name::ServiceName;
+pub use sections::{
+    Advertise, AppProtocol, Authorization, Consul, DefaultAction, Drain, Identity, IdentitySource,
+    Inbound, Limits, Log, LogFormat, LogLevel, Runtime, Service, Timeouts, TlsMin,
+};
+pub use upstream::{Endpoints, PathMatch, Route, RouteMatch, Upstream, Upstreams};
+
+/// A whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Who this sidecar stands beside.
+    pub service: Service,
+    /// The app and the port that the mesh calls it on; none for a caller only.
+    pub inbound: Option<Inbound>,
+    /// Where the app calls the mesh.
+    pub outbound: OutboundAddr,
+    /// Metrics, readiness, liveness.
+    pub admin: AdminAddr,
+    /// Where certificates come from.
+    pub identity: Identity,
+    /// Who may call the app where Consul does not say.
+    pub authorization: Authorization,
+    /// How upstreams are called.
+    pub upstreams: Upstreams,
+    /// The agent; none where `consul.enabled = false`.
+    pub consul: Option<Consul>,
+    /// How long each thing may take.
+    pub timeouts: Timeouts,
+    /// How much of each thing there may be.
+    pub limits: Limits,
+    /// How the sidecar leaves.
+    pub drain: Drain,
+    /// What it says while it runs.
+    pub log: Log,
+    /// Its threads.
+    pub runtime: Runtime,
+}

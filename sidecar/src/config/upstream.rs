@@ -1,0 +1,90 @@
+//! How each upstream is called: its own values where it has a section, else the
+//! defaults of the whole sidecar.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use super::{Count, EndpointAddr, ServiceName, Timeout, UpstreamListenAddr, Wait};
+
+/// Every upstream: those with a section of their own, and how all others are called.
+#[derive(Debug, Clone)]
+pub struct Upstreams {
+    pub(super) named: BTreeMap<ServiceName, Arc<Upstream>>,
+    pub(super) other: Arc<Upstream>,
+}
+
+impl Upstreams {
+    /// How this one is called.
+    pub fn of(&self, name: &ServiceName) -> &Arc<Upstream> {
+        self.named.get(name).unwrap_or(&self.other)
+    }
+
+    /// Those with a section of their own, in the order of their names.
+    pub fn named(&self) -> impl Iterator<Item = (&ServiceName, &Arc<Upstream>)> {
+        self.named.iter()
+    }
+}
+
+/// How one upstream is called.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// A port of its own: every call to it goes here, whatever its authority.
+    pub listen: Option<UpstreamListenAddr>,
+    /// Where its addresses come from.
+    pub endpoints: Endpoints,
+    /// From the end of a request to its response head, where the caller set no deadline.
+    pub timeout: Timeout,
+    /// Opening a TCP connection to an endpoint.
+    pub connect_timeout: Wait,
+    /// Calls that wait for their response head.
+    pub in_flight: Count,
+    /// Calls to one endpoint that wait for their response head.
+    pub in_flight_per_endpoint: Count,
+    /// The first match wins; none: the upstream's own values.
+    pub routes: Vec<Route>,
+}
+
+/// Where an upstream's addresses come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoints {
+    /// From Consul.
+    Discovered,
+    /// From the config.
+    Static {
+        /// At least one.
+        addresses: Vec<EndpointAddr>,
+        /// Expected of each; none: the upstream's name in our own trust domain.
+        identity: Option<String>,
+    },
+}
+
+/// What one route sets for the calls that it matches.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Which calls.
+    pub matches: RouteMatch,
+    /// As [`Upstream::timeout`], which it inherits.
+    pub timeout: Timeout,
+}
+
+/// Which calls a route is for: all that it names must match.
+#[derive(Debug, Clone)]
+pub struct RouteMatch {
+    /// The request's path, without its query.
+    pub path: PathMatch,
+    /// Headers that must be there with exactly this value.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Which paths a route is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathMatch {
+    /// Every path.
+    Any,
+    /// This one.
+    Exact(String),
+    /// All that begin so.
+    Prefix(String),
+}
