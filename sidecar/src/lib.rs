@@ -1,2 +1,5 @@
 //! A sidecar for gRPC services in Consul.
 pub mod config;
+
+pub mod admin;
+pub mod telemetry;

@@ -1,0 +1,1 @@
+//! Facts about the admin server on a real socket.

@@ -1,0 +1,174 @@
+//! Every label value that a metric may carry.
+//!
+//! Sets are closed and stand here, so that a dashboard can rely on them. Strings from the wire
+//! pass [`name`] or [`grpc_path`] first, then a cap on how many there are
+//! ([`Bounds`](super::metrics::Bounds)); what does not pass is counted as [`OTHER`].
+
+/// The value of a label whose own value is not allowed, or one too many.
+pub const OTHER: &str = "other";
+
+/// Which of the two sides of a sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// From the mesh to the app.
+    Inbound,
+    /// From the app to the mesh.
+    Outbound,
+}
+
+impl Direction {
+    /// Both, in the order of their discriminants.
+    pub const ALL: [Self; 2] = [Self::Inbound, Self::Outbound];
+
+    /// The label `direction`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// Why an endpoint of an upstream does or does not take calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EndpointStanding {
+    /// It takes calls.
+    Available,
+    /// It could not be connected and stays out until a connection in the background succeeds.
+    Unreachable,
+    /// Consul's health checks say that it must not be called.
+    Critical,
+}
+
+impl EndpointStanding {
+    /// The label `state`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Unreachable => "unreachable",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What a watch on Consul keeps up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SnapshotKind {
+    /// The roots of the mesh's certificate authority.
+    Roots,
+    /// This service's own leaf certificate.
+    Leaf,
+    /// The intentions that name this service as their destination.
+    Intentions,
+    /// The endpoints of one upstream.
+    Endpoints,
+}
+
+impl SnapshotKind {
+    /// The label `kind`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Roots => "roots",
+            Self::Leaf => "leaf",
+            Self::Intentions => "intentions",
+            Self::Endpoints => "endpoints",
+        }
+    }
+}
+
+/// The label `reason`: the reasons of the sidecar's own answers (`outrigger-reason`).
+pub const REASONS: [&str; 16] = [
+    "no_route",
+    "no_endpoints",
+    "breaker_open",
+    "connect_failed",
+    "tls_failed",
+    "identity_mismatch",
+    "denied",
+    "deadline_exceeded",
+    "retry_budget_exhausted",
+    "overloaded",
+    "upstream_reset",
+    "app_unreachable",
+    "draining",
+    "too_large",
+    "malformed",
+    OTHER,
+];
+
+/// The label `outcome` of TLS handshakes: `ok`, or what was wrong with the peer.
+pub const HANDSHAKE_OUTCOMES: [&str; 12] = [
+    "ok",
+    "timeout",
+    "no_certificate",
+    "unknown_ca",
+    "expired",
+    "not_yet_valid",
+    "identity_mismatch",
+    "not_a_workload",
+    "bad_certificate",
+    "not_tls",
+    "closed",
+    OTHER,
+];
+
+/// The label `grpc_status`: the names of gRPC's status codes by number, then the one for a call
+/// that ended without any (plain HTTP, or a stream that was reset).
+pub const GRPC_STATUSES: [&str; 18] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+    "NONE",
+];
+
+/// Where in [`GRPC_STATUSES`] a call's outcome stands. A number that gRPC does not know is
+/// `UNKNOWN`, as its clients treat it ("Status codes and their use in gRPC").
+pub const fn grpc_status_index(code: Option<u8>) -> usize {
+    match code {
+        None => GRPC_STATUSES.len() - 1,
+        Some(code) if code < 17 => code as usize,
+        Some(_) => 2,
+    }
+}
+
+/// Where in `set` a value stands; the last one, [`OTHER`], where it is not in it.
+pub(super) fn index_in(set: &'static [&'static str], value: &str) -> usize {
+    set.iter().position(|known| *known == value).unwrap_or(set.len() - 1)
+}
+
+/// The longest string from outside that may become a label, in bytes.
+pub const MAX_LEN: usize = 128;
+
+/// A string from outside, if it may become a label: `[A-Za-z0-9_.-/]{1,128}`.
+pub fn name(value: &str) -> Option<&str> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'/');
+    let fits = (1..=MAX_LEN).contains(&value.len());
+    (fits && value.bytes().all(allowed)).then_some(value)
+}
+
+/// The service and the method of a path in gRPC's form, `/pkg.Service/Method`, if both may become
+/// labels (gRPC over HTTP/2, "Path").
+pub fn grpc_path(path: &str) -> Option<(&str, &str)> {
+    if path.len() > 2 * MAX_LEN + 2 {
+        return None;
+    }
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    if method.contains('/') {
+        return None;
+    }
+    Some((name(service)?, name(method)?))
+}
