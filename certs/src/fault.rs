@@ -12,7 +12,6 @@ use thiserror::Error;
 use crate::spiffe::SpiffeId;
 use crate::x509::{NotSpiffe, rfc3339};
 
-
 /// Why a handshake with a peer failed, or why an open connection's peer is accepted no more.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PeerFault {

@@ -8,11 +8,16 @@
 //!   [`Identity::judge`]. After each handshake, resumed ones too, [`Identity::peer`] tells who
 //!   is there and until when that holds.
 //! - [`PeerFault`] says why a handshake failed, on either side.
-//! - [`renewal`] says when a leaf is renewed.
+//! - [`renewal`] says when a leaf is renewed, [`files`] reads an identity from PEM files,
+//!   [`ca`] is a small authority for development, [`describe`] tells what a PEM text holds.
 //!
-//! The crate knows no network and reads no clock: it is given bytes and the time.
+//! The crate knows no network and reads no clock: it is given bytes (or the names of files) and the
+//! time.
 
+pub mod ca;
+pub mod describe;
 mod fault;
+pub mod files;
 mod identity;
 mod leaf;
 pub mod renewal;
@@ -21,7 +26,10 @@ mod spiffe;
 mod verifier;
 mod x509;
 
+pub use ca::{CaError, DevelopmentCa, Issued};
+pub use describe::describe;
 pub use fault::{PeerFault, Refusal};
+pub use files::{FileSource, FilesError};
 pub use identity::{Identity, IdentityError, TlsMin};
 pub use leaf::{Leaf, LeafError};
 pub use renewal::{Standing, renew_at};
