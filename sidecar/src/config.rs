@@ -1,6 +1,6 @@
 //! What one sidecar is told to do, parsed once and never checked again.
 //!
-//! Flags beat the environment, which beats the file (see `load`); every wrong key
+//! Flags beat the environment, which beats the file ([`load`]); every wrong key
 //! and value is reported in one go. Past this module a value is right by its
 //! type: an address that must be on loopback is a [`Loopback`] inside, a name is
 //! a [`ServiceName`], and what was left out has its default.
@@ -8,9 +8,20 @@
 mod address;
 mod amount;
 mod duration;
+mod fault;
+mod file;
+mod keys;
+mod load;
 mod name;
+mod problem;
+mod reader;
+mod resolve;
 mod sections;
+mod text;
+mod tree;
 mod upstream;
+pub(crate) mod variables;
+mod workload;
 
 pub use address::{
     AdminAddr, AdvertiseAddr, AppAddr, EndpointAddr, InboundAddr, Loopback, OutboundAddr,
@@ -18,12 +29,16 @@ pub use address::{
 };
 pub use amount::{Count, Size};
 pub use duration::{Timeout, Wait};
-pub use name::ServiceName;
+pub use load::{Flag, Loaded, Setting, Sources, load};
+pub use name::{InstanceId, ServiceName};
+pub use problem::{Origin, Problem, Problems};
 pub use sections::{
     Advertise, AppProtocol, Authorization, Consul, DefaultAction, Drain, Identity, IdentitySource,
-    Inbound, Limits, Log, LogFormat, LogLevel, Runtime, Service, Timeouts, TlsMin,
+    Inbound, Limits, Log, LogFormat, LogLevel, Runtime, Service, Timeouts,
 };
+pub use text::Expected;
 pub use upstream::{Endpoints, PathMatch, Route, RouteMatch, Upstream, Upstreams};
+use workload::Workload;
 
 /// A whole configuration.
 #[derive(Debug, Clone)]

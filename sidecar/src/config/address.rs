@@ -2,36 +2,25 @@
 //! An address that must not leave the machine is a [`Loopback`] inside.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::str::FromStr;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use super::text::{Expected, text_type};
+
+const ADDRESS: Expected = Expected::new("an IP address and a port such as \"127.0.0.1:50051\"");
+const LOOPBACK: Expected = Expected::new(
+    "an address on loopback such as \"127.0.0.1:50051\", as nothing there is encrypted",
+);
 
 /// An address on this machine alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "SocketAddr")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Loopback(SocketAddr);
 
 impl TryFrom<SocketAddr> for Loopback {
-    type Error = String;
+    type Error = Expected;
 
-    fn try_from(address: SocketAddr) -> Result<Self, String> {
-        if address.ip().is_loopback() {
-            Ok(Self(address))
-        } else {
-            Err(format!(
-                "expected an address on loopback such as \"127.0.0.1:{}\": this side has no TLS",
-                address.port()
-            ))
-        }
-    }
-}
-
-impl TryFrom<String> for Loopback {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        parse(&text)?.try_into()
+    fn try_from(address: SocketAddr) -> Result<Self, Expected> {
+        if address.ip().is_loopback() { Ok(Self(address)) } else { Err(LOOPBACK) }
     }
 }
 
@@ -41,39 +30,11 @@ impl From<Loopback> for SocketAddr {
     }
 }
 
-/// An address that others may reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "SocketAddr")]
-struct Anywhere(SocketAddr);
-
-impl TryFrom<String> for Anywhere {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        parse(&text).map(Self)
-    }
-}
-
-impl From<Anywhere> for SocketAddr {
-    fn from(address: Anywhere) -> Self {
-        address.0
-    }
-}
-
-fn parse(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| "expected an IP address and a port such as \"127.0.0.1:50051\"".to_owned())
-}
-
 macro_rules! role {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
-        #[derive(
-            Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord,
-            Serialize, Deserialize, JsonSchema,
-        )]
-        #[serde(transparent)]
-        pub struct $name(#[schemars(with = "String")] $inner);
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name($inner);
 
         impl $name {
             /// The plain address, for the socket itself.
@@ -82,9 +43,22 @@ macro_rules! role {
             }
         }
 
-        impl From<$name> for SocketAddr {
-            fn from(address: $name) -> Self {
-                address.0.into()
+        impl TryFrom<SocketAddr> for $name {
+            type Error = Expected;
+
+            fn try_from(address: SocketAddr) -> Result<Self, Expected> {
+                match <$inner>::try_from(address) {
+                    Ok(address) => Ok(Self(address)),
+                    Err(_) => Err(LOOPBACK),
+                }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Expected;
+
+            fn from_str(text: &str) -> Result<Self, Expected> {
+                text.parse::<SocketAddr>().map_err(|_| ADDRESS)?.try_into()
             }
         }
 
@@ -93,60 +67,52 @@ macro_rules! role {
                 self.socket_addr().fmt(f)
             }
         }
+
+        text_type!($name, "address", ADDRESS);
     };
 }
 
-macro_rules! loopback_role {
-    ($(#[$doc:meta])* $name:ident) => {
-        role!($(#[$doc])* $name(Loopback));
-
-        impl TryFrom<SocketAddr> for $name {
-            type Error = String;
-
-            fn try_from(address: SocketAddr) -> Result<Self, String> {
-                Loopback::try_from(address).map(Self)
-            }
-        }
-    };
-}
-
-macro_rules! open_role {
-    ($(#[$doc:meta])* $name:ident) => {
-        role!($(#[$doc])* $name(Anywhere));
-
-        impl From<SocketAddr> for $name {
-            fn from(address: SocketAddr) -> Self {
-                Self(Anywhere(address))
-            }
-        }
-    };
-}
-
-loopback_role!(
-    /// Where the app itself listens.
-    AppAddr
+role!(
+    /// Where the app itself listens: on loopback.
+    AppAddr(Loopback)
 );
-loopback_role!(
-    /// Where the app calls the mesh.
-    OutboundAddr
+role!(
+    /// Where the app calls the mesh: on loopback.
+    OutboundAddr(Loopback)
 );
-loopback_role!(
-    /// Where metrics and readiness are read.
-    AdminAddr
+role!(
+    /// Where metrics and readiness are read: on loopback.
+    AdminAddr(Loopback)
 );
-loopback_role!(
-    /// A port of one upstream's own.
-    UpstreamListenAddr
+role!(
+    /// A port of one upstream's own: on loopback.
+    UpstreamListenAddr(Loopback)
 );
-open_role!(
+role!(
     /// Where the mesh calls this sidecar.
-    InboundAddr
+    InboundAddr(SocketAddr)
 );
-open_role!(
+role!(
     /// What Consul is told to give to callers.
-    AdvertiseAddr
+    AdvertiseAddr(SocketAddr)
 );
-open_role!(
+role!(
     /// One address of an upstream.
-    EndpointAddr
+    EndpointAddr(SocketAddr)
 );
+
+impl InboundAddr {
+    pub(super) const DEFAULT: Self = Self(at([0, 0, 0, 0], 21000));
+}
+
+impl OutboundAddr {
+    pub(super) const DEFAULT: Self = Self(Loopback(at([127, 0, 0, 1], 15001)));
+}
+
+impl AdminAddr {
+    pub(super) const DEFAULT: Self = Self(Loopback(at([127, 0, 0, 1], 15000)));
+}
+
+const fn at([a, b, c, d]: [u8; 4], port: u16) -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), port))
+}

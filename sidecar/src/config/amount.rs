@@ -2,18 +2,21 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
+
+use super::text::{Expected, text_type};
+
+const SIZE: Expected = Expected::new("a size such as \"64KiB\" or \"1MiB\", below \"2GiB\"");
 
 const UNITS: [(&str, u32); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 /// A size in bytes, above zero and below 2 GiB, as HTTP/2 counts its windows.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(u32);
 
 impl Size {
@@ -27,21 +30,15 @@ impl Size {
     }
 }
 
-impl TryFrom<String> for Size {
-    type Error = String;
+impl FromStr for Size {
+    type Err = Expected;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        parse(&text).map(Self).ok_or_else(|| {
-            "expected a size such as \"64KiB\" or \"1MiB\", below \"2GiB\"".to_owned()
-        })
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        parse(text).map(Self).ok_or(SIZE)
     }
 }
 
-impl From<Size> for String {
-    fn from(size: Size) -> Self {
-        size.to_string()
-    }
-}
+text_type!(Size, "size", SIZE);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,10 +63,8 @@ fn parse(text: &str) -> Option<u32> {
 }
 
 /// A number of things, at least one.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(try_from = "i64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(transparent)]
 #[schemars(with = "u32")]
 pub struct Count(NonZeroU32);
 
@@ -92,16 +87,11 @@ impl Count {
     }
 }
 
-impl TryFrom<i64> for Count {
-    type Error = String;
-
-    fn try_from(count: i64) -> Result<Self, String> {
-        u32::try_from(count)
-            .ok()
-            .filter(|count| *count <= i32::MAX as u32)
-            .and_then(NonZeroU32::new)
-            .map(Self)
-            .ok_or_else(|| "expected a number from 1 to 2147483647".to_owned())
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let count = whole(from, 1..=i32::MAX.into(), "a number from 1 to 2147483647")?;
+        let count = u32::try_from(count).ok().and_then(NonZeroU32::new);
+        Ok(Self(count.unwrap_or(NonZeroU32::MIN)))
     }
 }
 
@@ -109,4 +99,31 @@ impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// A whole number of a range.
+pub(super) fn whole<'de, D: Deserializer<'de>>(
+    from: D,
+    range: RangeInclusive<i64>,
+    expected: &'static str,
+) -> Result<i64, D::Error> {
+    struct Reads(RangeInclusive<i64>, &'static str);
+
+    impl Visitor<'_> for Reads {
+        type Value = i64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.1)
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<i64, E> {
+            if self.0.contains(&number) {
+                Ok(number)
+            } else {
+                Err(E::invalid_value(Unexpected::Signed(number), &self))
+            }
+        }
+    }
+
+    from.deserialize_i64(Reads(range, expected))
 }

@@ -1,18 +1,21 @@
 //! Durations as a config spells them: `250ms`, `2s`, `5m`, `1h`.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use super::text::{Expected, text_type};
+
+const TIMEOUT: Expected =
+    Expected::new("a duration such as \"250ms\" or \"2s\", at most \"24h\" (\"0s\": none)");
+const WAIT: Expected =
+    Expected::new("a duration above zero such as \"250ms\" or \"2s\", at most \"24h\"");
 
 /// The longest that can be asked for: past it a deadline is a mistake.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A bound that can be switched off: `0s` is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeout(Option<Duration>);
 
 impl Timeout {
@@ -30,21 +33,16 @@ impl Timeout {
     }
 }
 
-impl TryFrom<String> for Timeout {
-    type Error = String;
+impl FromStr for Timeout {
+    type Err = Expected;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        let duration =
-            parse(&text).ok_or("expected a duration such as \"250ms\" or \"2s\" (\"0s\": none)")?;
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let duration = parse(text).ok_or(TIMEOUT)?;
         Ok(Self((!duration.is_zero()).then_some(duration)))
     }
 }
 
-impl From<Timeout> for String {
-    fn from(timeout: Timeout) -> Self {
-        timeout.to_string()
-    }
-}
+text_type!(Timeout, "duration", TIMEOUT);
 
 impl fmt::Display for Timeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,11 +51,7 @@ impl fmt::Display for Timeout {
 }
 
 /// A duration above zero: something that must end.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wait(Duration);
 
 impl Wait {
@@ -72,22 +66,18 @@ impl Wait {
     }
 }
 
-impl TryFrom<String> for Wait {
-    type Error = String;
+impl FromStr for Wait {
+    type Err = Expected;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        parse(&text)
-            .filter(|duration| !duration.is_zero())
-            .map(Self)
-            .ok_or_else(|| "expected a duration above zero such as \"250ms\" or \"2s\"".to_owned())
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        match parse(text) {
+            Some(duration) if !duration.is_zero() => Ok(Self(duration)),
+            _ => Err(WAIT),
+        }
     }
 }
 
-impl From<Wait> for String {
-    fn from(wait: Wait) -> Self {
-        wait.to_string()
-    }
-}
+text_type!(Wait, "duration", WAIT);
 
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

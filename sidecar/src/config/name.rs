@@ -1,19 +1,17 @@
-//! The name of a service in Consul.
+//! Names in Consul: a service's, and an instance's own.
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use super::text::{Expected, text_type};
 
-/// A service in Consul: `[a-z0-9-]{1,63}`, a DNS label, as its DNS needs it.
-/// Cheap to clone.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+const NAME: Expected = Expected::new("a service name: 1 to 63 of a-z, 0-9 and -");
+const ID: Expected = Expected::new("an instance ID: 1 to 128 of A-Z, a-z, 0-9, '.', '_' and '-'");
+
+/// A service in Consul: `[a-z0-9-]{1,63}`, a label of Consul's DNS. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceName(Arc<str>);
 
 impl ServiceName {
@@ -23,31 +21,16 @@ impl ServiceName {
     }
 }
 
-impl TryFrom<&str> for ServiceName {
-    type Error = String;
+impl FromStr for ServiceName {
+    type Err = Expected;
 
-    fn try_from(text: &str) -> Result<Self, String> {
-        let fits = (1..=63).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if fits {
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
             Ok(Self(text.into()))
         } else {
-            Err("expected a service name: 1 to 63 of a-z, 0-9 and -".to_owned())
+            Err(NAME)
         }
-    }
-}
-
-impl TryFrom<String> for ServiceName {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.as_str().try_into()
-    }
-}
-
-impl From<ServiceName> for String {
-    fn from(name: ServiceName) -> Self {
-        name.0.as_ref().into()
     }
 }
 
@@ -59,6 +42,46 @@ impl Borrow<str> for ServiceName {
 
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.pad(&self.0)
     }
 }
+
+text_type!(ServiceName, "service name", NAME);
+
+/// The ID of one instance, unique on its Consul agent, safe in a URL's path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct InstanceId(String);
+
+impl InstanceId {
+    /// What an instance is called that was given no ID.
+    pub(super) fn of(name: &ServiceName, port: u16) -> Self {
+        Self(format!("{name}-{port}"))
+    }
+
+    /// The ID itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for InstanceId {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        // "." and ".." are no segments of a URL's path.
+        if (1..=128).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with('.') {
+            Ok(Self(text.into()))
+        } else {
+            Err(ID)
+        }
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+text_type!(InstanceId, "instance ID", ID);

@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use certs::{SpiffeId, TlsMin};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AdvertiseAddr, AppAddr, Count, InboundAddr, ServiceName, Size, Timeout, Wait};
+use super::{
+    AdvertiseAddr, AppAddr, Count, InboundAddr, InstanceId, ServiceName, Size, Timeout, Wait,
+};
 
 /// Who this sidecar stands beside.
 #[derive(Debug, Clone)]
 pub struct Service {
     /// Its name in Consul.
     pub name: ServiceName,
-    /// This instance's ID in Consul, unique on its agent.
-    pub id: String,
+    /// This instance's ID in Consul.
+    pub id: InstanceId,
     /// Its tags in Consul.
     pub tags: Vec<String>,
     /// Its meta data in Consul.
@@ -37,10 +40,11 @@ pub struct Inbound {
 }
 
 /// What an app speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AppProtocol {
     /// gRPC: HTTP/2 without TLS.
+    #[default]
     Grpc,
     /// HTTP/1.1.
     Http1,
@@ -82,24 +86,13 @@ pub enum IdentitySource {
     },
 }
 
-/// The oldest TLS that is spoken in the mesh.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TlsMin {
-    /// TLS 1.2, for meshes with older peers.
-    #[serde(rename = "1.2")]
-    Tls12,
-    /// TLS 1.3.
-    #[serde(rename = "1.3")]
-    Tls13,
-}
-
 /// Who may call the app where Consul does not say.
 #[derive(Debug, Clone)]
 pub struct Authorization {
     /// Where no intention matches and Consul states no default.
     pub default: DefaultAction,
     /// Allowed besides what intentions allow.
-    pub allow: Vec<String>,
+    pub allow: Vec<SpiffeId>,
 }
 
 /// What is done with a caller that nothing names.

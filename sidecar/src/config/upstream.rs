@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use certs::SpiffeId;
 use http::{HeaderName, HeaderValue};
 
 use super::{Count, EndpointAddr, ServiceName, Timeout, UpstreamListenAddr, Wait};
@@ -56,7 +57,7 @@ pub enum Endpoints {
         /// At least one.
         addresses: Vec<EndpointAddr>,
         /// Expected of each; none: the upstream's name in our own trust domain.
-        identity: Option<String>,
+        identity: Option<SpiffeId>,
     },
 }
 
