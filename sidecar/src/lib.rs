@@ -2,4 +2,5 @@
 pub mod config;
 
 pub mod admin;
+pub mod launch;
 pub mod telemetry;
