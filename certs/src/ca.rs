@@ -6,12 +6,14 @@ mod store;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
+    SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use thiserror::Error;
@@ -105,6 +107,7 @@ impl DevelopmentCa {
             KeyUsagePurpose::CrlSign,
         ];
         params.use_authority_key_identifier_extension = true;
+        params.key_identifier_method = key_identifier(&key);
         params.subject_alt_names = vec![uri_name(&trust_domain.uri())?];
         // Part of the serial keeps two roots of one trust domain apart by name: a verifier that
         // looks for an issuer finds the right one at once.
@@ -165,11 +168,16 @@ impl DevelopmentCa {
         params.not_before = stated(now.checked_sub(CLOCK_SKEW))?;
         params.not_after = stated(Some(end))?;
         params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages =
-            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+            KeyUsagePurpose::DataEncipherment,
+            KeyUsagePurpose::KeyAgreement,
+        ];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
+        params.key_identifier_method = key_identifier(&key);
         params.subject_alt_names = vec![uri_name(id.as_str())?];
         let last = id.path().rsplit('/').next().unwrap_or_default();
         // Without a subject the SAN becomes critical, as RFC 5280 (4.1.2.6) has it.
@@ -248,6 +256,11 @@ fn new_serial() -> Result<Vec<u8>, CaError> {
     rand::fill(&mut bytes).map_err(|_| CaError::Crypto("no randomness".to_owned()))?;
     bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(bytes.to_vec())
+}
+
+/// SHA-256 over the public key, whole: Consul's choice among those of RFC 7093.
+fn key_identifier(key: &KeyPair) -> KeyIdMethod {
+    KeyIdMethod::PreSpecified(digest(&SHA256, &key.subject_public_key_info()).as_ref().to_vec())
 }
 
 fn stated(time: Option<SystemTime>) -> Result<OffsetDateTime, CaError> {

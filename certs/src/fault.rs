@@ -12,6 +12,12 @@ use thiserror::Error;
 use crate::spiffe::SpiffeId;
 use crate::x509::{NotSpiffe, rfc3339};
 
+#[cfg(test)]
+mod tests;
+
+/// How rustls begins to tell of an alert; its name follows.
+const ALERT_RECEIVED: &str = "received fatal alert: ";
+
 /// Why a handshake with a peer failed, or why an open connection's peer is accepted no more.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PeerFault {
@@ -163,7 +169,12 @@ impl PeerFault {
     pub fn from_io(error: &io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(error) => Self::from_error(error),
-            None => Self::Tls(error.to_string()),
+            None => {
+                let text = error.to_string();
+                // HTTP/2 libraries hand on an error's text without the error itself.
+                let alert = text.strip_prefix(ALERT_RECEIVED).and_then(Refusal::of_text);
+                alert.map_or(Self::Tls(text), Self::Refused)
+            }
         }
     }
 
@@ -218,6 +229,14 @@ impl Refusal {
             AlertDescription::ProtocolVersion => Self::Version,
             other => Self::Other(format!("{other:?}")),
         }
+    }
+
+    fn of_text(name: &str) -> Option<Self> {
+        // Every alert has a number of one byte: this asks all of them for their names.
+        (0..=u8::MAX)
+            .map(AlertDescription::from)
+            .find(|alert| format!("{alert:?}") == name)
+            .map(Self::of)
     }
 }
 

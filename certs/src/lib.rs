@@ -9,7 +9,7 @@
 //!   is there and until when that holds.
 //! - [`PeerFault`] says why a handshake failed, on either side.
 //! - [`renewal`] says when a leaf is renewed, [`files`] reads an identity from PEM files,
-//!   [`ca`] is a small authority for development, [`describe`] tells what a PEM text holds.
+//!   [`ca`] is a small authority for development, [`describe()`] tells what a PEM text holds.
 //!
 //! The crate knows no network and reads no clock: it is given bytes (or the names of files) and the
 //! time.
