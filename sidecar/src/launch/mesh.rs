@@ -79,7 +79,7 @@ impl TryFrom<String> for Party {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        match ServiceName::try_from(text.as_str()) {
+        match text.parse::<ServiceName>() {
             _ if text == "*" => Ok(Self(text)),
             Ok(_) => Ok(Self(text)),
             Err(error) => Err(format!("{error}, or \"*\" for any")),
@@ -236,7 +236,7 @@ impl Mesh {
 
     /// The sidecar that a person's own client dials, unless the file describes it itself.
     fn client(&mut self, root: &mut Table<'_>, claims: &mut Claims) {
-        let Ok(service) = ServiceName::try_from(CLIENT) else { return };
+        let Ok(service) = CLIENT.parse::<ServiceName>() else { return };
         if self.instances.iter().any(|instance| instance.service == service) {
             return;
         }
