@@ -204,8 +204,8 @@ impl FileSource {
     fn refusal(&self, leaf: &Leaf, roots: &Roots, now: SystemTime) -> Option<FileProblem> {
         let algorithms = default_provider().signature_verification_algorithms;
         let judge = Judge::new(roots.clone(), leaf.id().clone(), algorithms);
-        let (own, intermediates) = leaf.chain().split_first()?;
-        let fault = judge.judge(own, intermediates, Role::Either, unix(now)).err()?;
+        let chain = leaf.chain().split_first()?;
+        let fault = judge.client(chain, Role::Either, unix(now)).err()?;
         let reason = match fault {
             PeerFault::Expired { not_after } if not_after == leaf.not_after() => {
                 return Some(FileProblem::Expired { not_after });

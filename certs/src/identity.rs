@@ -18,7 +18,7 @@ use crate::fault::{PeerFault, unix};
 use crate::leaf::Leaf;
 use crate::roots::Roots;
 use crate::spiffe::SpiffeId;
-use crate::verifier::{Inbound, Judge, Outbound, Peer, Role};
+use crate::verifier::{Chain, Inbound, Judge, Outbound, Peer, Role};
 use crate::x509::Facts;
 
 const ALPN_H2: &[u8] = b"h2";
@@ -116,18 +116,33 @@ impl Identity {
         Arc::new(client)
     }
 
-    /// Judges a chain (leaf first) again, as on an open connection when the roots changed.
+    /// Judges a client's chain (leaf first) again, as on a connection that was accepted before
+    /// the roots changed.
     ///
     /// # Errors
     /// Where a handshake with it would now be refused.
     pub fn judge(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<Peer, PeerFault> {
-        let (leaf, intermediates) = chain.split_first().ok_or(PeerFault::NoCertificate)?;
-        self.judge.judge(leaf, intermediates, Role::Either, unix(now))
+        self.judge.client(split(chain)?, Role::Either, unix(now))
     }
 
-    /// The peer of a handshake that this identity has just made, from its chain. Cheap: the
-    /// handshake has verified the chain, and only its time is asked again, since a resumed
-    /// session brings the chain of its first handshake.
+    /// Judges a server's chain (leaf first) again, as on a connection that was made to
+    /// `expected` before the roots changed.
+    ///
+    /// # Errors
+    /// Where a handshake with it would now be refused.
+    pub fn judge_server(
+        &self,
+        chain: &[CertificateDer<'_>],
+        expected: &SpiffeId,
+        now: SystemTime,
+    ) -> Result<Peer, PeerFault> {
+        self.judge.server(split(chain)?, expected, Role::Either, unix(now))
+    }
+
+    /// The peer of a handshake that this identity has just made (`peer_certificates` of the TLS
+    /// session). The handshake has accepted it; only its time is asked again, since a resumed
+    /// session brings the chain of its first handshake. Cheap where the chain is a leaf alone,
+    /// as Consul's mostly are: no signature is checked twice.
     ///
     /// # Errors
     /// Where the chain has expired meanwhile.
@@ -136,21 +151,24 @@ impl Identity {
         handshake_chain: Option<&[CertificateDer<'_>]>,
         now: SystemTime,
     ) -> Result<Peer, PeerFault> {
-        let chain = handshake_chain.unwrap_or_default();
-        let leaf = Facts::read(chain.first().ok_or(PeerFault::NoCertificate)?)
-            .map_err(PeerFault::Malformed)?;
-        let id = leaf.workload().map_err(PeerFault::NotSpiffe)?;
-        let mut not_after = leaf.not_after;
-        for intermediate in &chain[1..] {
-            let facts = Facts::read(intermediate).map_err(PeerFault::Malformed)?;
-            not_after = not_after.min(facts.not_after);
+        let chain = split(handshake_chain.unwrap_or_default())?;
+        if !chain.1.is_empty() {
+            // Which of the others lead to a root, and so limit its time, only a path tells.
+            return self.judge.prove(chain, Role::Either, unix(now)).map(|(peer, _)| peer);
         }
+        let leaf = Facts::read(chain.0).map_err(PeerFault::Malformed)?;
+        let id = leaf.workload().map_err(PeerFault::NotSpiffe)?;
+        let not_after = leaf.not_after;
         if not_after < now {
             Err(PeerFault::Expired { not_after })
         } else {
             Ok(Peer { id, not_after })
         }
     }
+}
+
+fn split<'a>(chain: &'a [CertificateDer<'a>]) -> Result<Chain<'a>, PeerFault> {
+    chain.split_first().ok_or(PeerFault::NoCertificate)
 }
 
 impl TlsMin {

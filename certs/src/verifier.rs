@@ -12,8 +12,8 @@ use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage};
 
 use crate::fault::{PeerFault, since_epoch, unix};
-use crate::roots::Roots;
-use crate::spiffe::SpiffeId;
+use crate::roots::{Root, Roots};
+use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::x509::Facts;
 
 /// A workload at the other end of a connection, proved by its certificate.
@@ -33,6 +33,9 @@ pub(crate) enum Role {
     /// On an open connection, whose handshake has asked for the usage.
     Either,
 }
+
+/// A chain as TLS hands it over: the leaf, then what may lead to a root.
+pub(crate) type Chain<'a> = (&'a CertificateDer<'a>, &'a [CertificateDer<'a>]);
 
 /// The judgement over chains, from one set of roots.
 pub(crate) struct Judge {
@@ -64,35 +67,52 @@ impl Judge {
         &self.roots
     }
 
-    /// The peer that a chain proves: signed by a root, valid now, one SPIFFE ID, of the trust
-    /// domain that its root vouches for.
-    pub(crate) fn judge(
+    /// Judges a client: any workload of the trust domain that its root vouches for.
+    pub(crate) fn client(
         &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
+        chain: Chain<'_>,
         role: Role,
         now: UnixTime,
     ) -> Result<Peer, PeerFault> {
-        let certificate = EndEntityCert::try_from(leaf).map_err(chain_fault)?;
-        let path = certificate
-            .verify_for_usage(
-                self.algorithms.all,
-                &self.anchors,
-                intermediates,
-                now,
-                role,
-                None,
-                None,
-            )
-            .map_err(chain_fault)?;
+        let (peer, root) = self.prove(chain, role, now)?;
+        let trusted = root.trust_domain.as_ref().map(TrustDomain::as_str);
+        within(&peer.id, trusted.unwrap_or(self.own.trust_domain()))?;
+        Ok(peer)
+    }
 
-        let facts = Facts::read(leaf).map_err(PeerFault::Malformed)?;
-        let id = facts.workload().map_err(PeerFault::NotSpiffe)?;
-        let mut not_after = facts.not_after;
-        for intermediate in path.intermediate_certificates() {
-            let facts = Facts::read(&intermediate.der()).map_err(PeerFault::Malformed)?;
-            not_after = not_after.min(facts.not_after);
+    /// Judges a server: the one workload that was called. Since it was named exactly, a root
+    /// that states no trust domain may prove any.
+    pub(crate) fn server(
+        &self,
+        chain: Chain<'_>,
+        expected: &SpiffeId,
+        role: Role,
+        now: UnixTime,
+    ) -> Result<Peer, PeerFault> {
+        let (peer, root) = self.prove(chain, role, now)?;
+        if let Some(trusted) = &root.trust_domain {
+            within(&peer.id, trusted.as_str())?;
         }
+        if peer.id.is_same_workload(expected) {
+            Ok(peer)
+        } else {
+            Err(PeerFault::WrongIdentity { expected: expected.clone(), found: peer.id })
+        }
+    }
+
+    /// The workload that a chain names, signed by a root and valid now; and that root. Whether
+    /// the root may vouch for this workload is not asked here.
+    pub(crate) fn prove(
+        &self,
+        (leaf, intermediates): Chain<'_>,
+        role: Role,
+        now: UnixTime,
+    ) -> Result<(Peer, &Root), PeerFault> {
+        let certificate = EndEntityCert::try_from(leaf).map_err(chain_fault)?;
+        let all = self.algorithms.all;
+        let path = certificate
+            .verify_for_usage(all, &self.anchors, intermediates, now, role, None, None)
+            .map_err(chain_fault)?;
         let root = self
             .roots
             .iter()
@@ -102,18 +122,23 @@ impl Judge {
         if unix(root.not_after) < now {
             return Err(PeerFault::Expired { not_after: root.not_after });
         }
-        not_after = not_after.min(root.not_after);
-        let trusted = match &root.trust_domain {
-            Some(domain) => domain.as_str(),
-            None => self.own.trust_domain(),
-        };
-        // A client names the very ID that it expects: a root without a trust domain may prove it.
-        let exact = matches!(role, Role::Server) && root.trust_domain.is_none();
-        if !exact && id.trust_domain() != trusted {
-            return Err(PeerFault::WrongTrustDomain { found: id, trusted: trusted.to_owned() });
+
+        let facts = Facts::read(leaf).map_err(PeerFault::Malformed)?;
+        let id = facts.workload().map_err(PeerFault::NotSpiffe)?;
+        let mut not_after = facts.not_after.min(root.not_after);
+        for intermediate in path.intermediate_certificates() {
+            let facts = Facts::read(&intermediate.der()).map_err(PeerFault::Malformed)?;
+            not_after = not_after.min(facts.not_after);
         }
-        Ok(Peer { id, not_after })
+        Ok((Peer { id, not_after }, root))
     }
+}
+
+fn within(id: &SpiffeId, trusted: &str) -> Result<(), PeerFault> {
+    if id.trust_domain() == trusted {
+        return Ok(());
+    }
+    Err(PeerFault::WrongTrustDomain { found: id.clone(), trusted: trusted.to_owned() })
 }
 
 impl ClientCertVerifier for Inbound {
@@ -129,7 +154,7 @@ impl ClientCertVerifier for Inbound {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        match self.0.judge(end_entity, intermediates, Role::Client, now) {
+        match self.0.client((end_entity, intermediates), Role::Client, now) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
             Err(fault) => Err(fault.into_error(now)),
         }
@@ -167,16 +192,11 @@ impl ServerCertVerifier for Outbound {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let fault = match self.judge.judge(end_entity, intermediates, Role::Server, now) {
-            Ok(peer) if peer.id.is_same_workload(&self.expected) => {
-                return Ok(ServerCertVerified::assertion());
-            }
-            Ok(peer) => {
-                PeerFault::WrongIdentity { expected: self.expected.clone(), found: peer.id }
-            }
-            Err(fault) => fault,
-        };
-        Err(fault.into_error(now))
+        let chain = (end_entity, intermediates);
+        match self.judge.server(chain, &self.expected, Role::Server, now) {
+            Ok(_) => Ok(ServerCertVerified::assertion()),
+            Err(fault) => Err(fault.into_error(now)),
+        }
     }
 
     fn verify_tls12_signature(

@@ -137,10 +137,17 @@ fn every_replacement_is_seen_once() {
     files.source.load(now()).unwrap();
     assert!(!files.source.changed());
 
-    // Same size, same times as far as a clock can tell: another file all the same.
     files.put(&ca().issue(&service("web"), DAY, now()).unwrap());
     assert!(files.source.changed());
     assert!(!files.source.changed());
+
+    // Same size, same time: another file all the same.
+    let (roots, beside) = (files.path("roots.pem"), files.path("roots.new"));
+    fs::copy(&roots, &beside).unwrap();
+    let modified = fs::metadata(&roots).unwrap().modified().unwrap();
+    fs::File::options().write(true).open(&beside).unwrap().set_modified(modified).unwrap();
+    fs::rename(&beside, &roots).unwrap();
+    assert!(files.source.changed());
 
     fs::remove_file(files.path("roots.pem")).unwrap();
     assert!(files.source.changed());

@@ -192,10 +192,14 @@ async fn a_root_without_a_trust_domain_vouches_for_our_own() {
     let api_id = api.leaf().id();
     let outcome = connect(client_at(&web, api_id, now()), server_at(&api, now())).await;
     assert!(outcome.server.is_ok());
-    // The server was named exactly, so a client of another trust domain accepts it.
+    // The server was named exactly, so a client of another trust domain accepts it; the server,
+    // which named nobody, refuses the client.
     let outcome = connect(client_at(&foreign, api_id, now()), server_at(&api, now())).await;
     assert_eq!(outcome.server.unwrap_err().label(), "wrong_trust_domain");
     assert_eq!(outcome.client.unwrap_err(), PeerFault::Refused(Refusal::Identity));
+    let chain = api.leaf().chain();
+    assert_eq!(foreign.judge_server(chain, api_id, now()).unwrap().id, *api_id);
+    assert_eq!(foreign.judge(chain, now()).unwrap_err().label(), "wrong_trust_domain");
 }
 
 #[tokio::test]
@@ -331,6 +335,39 @@ async fn two_roots_are_trusted_during_a_rotation_and_a_withdrawn_one_no_more() {
             assert_eq!(judged.unwrap().id, service("web"));
         }
     }
+}
+
+#[tokio::test]
+async fn a_chain_holds_until_its_first_end_and_spare_certificates_do_not_count() {
+    let root = Forge::new(&[]);
+    let below = root.below(now() + DAY / 2);
+    let key = KeyPair::generate().unwrap();
+    let (cert, key) = below.issue(Forge::params(&["spiffe://a.example/web"]), &key);
+    // One that leads nowhere and has expired long ago: it neither helps nor harms.
+    let spare = Forge::until(now() - DAY);
+    let chain = format!("{cert}{}{}", below.certificate_pem(), spare.certificate_pem());
+    let leaf = certs::Leaf::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+    let web = identity_of(leaf, &root.roots());
+    let api = identity_of(root.leaf(Forge::params(&["spiffe://a.example/api"])), &root.roots());
+    let outcome = connect(client_at(&web, api.leaf().id(), now()), server_at(&api, now())).await;
+    let chain = outcome.server.unwrap().chain;
+    let not_after = now() + DAY / 2;
+    let id = web.leaf().id().clone();
+    assert_eq!(api.peer(Some(&chain), now()), Ok(Peer { id, not_after }));
+    assert_eq!(api.judge(&chain, now()), api.peer(Some(&chain), now()));
+    let late = not_after + Duration::from_secs(1);
+    assert_eq!(api.peer(Some(&chain), late), Err(PeerFault::Expired { not_after }));
+}
+
+#[test]
+fn an_expired_root_proves_nothing() {
+    let not_after = now() + DAY / 2;
+    let root = Forge::until(not_after);
+    let web = identity_of(root.leaf(Forge::params(&["spiffe://a.example/web"])), &root.roots());
+    let chain = web.leaf().chain();
+    assert_eq!(web.judge(chain, now()).unwrap().not_after, not_after);
+    let late = not_after + Duration::from_secs(1);
+    assert_eq!(web.judge(chain, late), Err(PeerFault::Expired { not_after }));
 }
 
 #[tokio::test]

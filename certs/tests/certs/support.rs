@@ -132,11 +132,35 @@ pub(crate) struct Forge(CertifiedIssuer<'static, KeyPair>);
 impl Forge {
     /// A root that states the given names.
     pub(crate) fn new(uris: &[&str]) -> Self {
+        let params = Self::root_params(uris);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// A root whose time ends.
+    pub(crate) fn until(not_after: SystemTime) -> Self {
+        let mut params = Self::root_params(&[]);
+        params.not_after = not_after.into();
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// An authority below this one, whose time ends.
+    pub(crate) fn below(&self, not_after: SystemTime) -> Self {
+        let mut params = Self::root_params(&[]);
+        params.not_after = not_after.into();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "below");
+        Self(CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.0).unwrap())
+    }
+
+    pub(crate) fn certificate_pem(&self) -> String {
+        self.0.pem()
+    }
+
+    fn root_params(uris: &[&str]) -> CertificateParams {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params.subject_alt_names = names(uris);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        params
     }
 
     pub(crate) fn roots(&self) -> Roots {
