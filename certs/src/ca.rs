@@ -226,6 +226,12 @@ impl DevelopmentCa {
         &self.serial
     }
 
+    /// The root's serial number in hex, with colons.
+    #[must_use]
+    pub fn serial_hex(&self) -> String {
+        colons(&self.serial)
+    }
+
     /// The root key's identifier in Consul's form (`SigningKeyID`): hex, with colons.
     #[must_use]
     pub fn key_id(&self) -> String {
@@ -236,6 +242,14 @@ impl DevelopmentCa {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         sha1_fingerprint(&self.certificate)
+    }
+}
+
+impl Issued {
+    /// The serial number in Consul's form (a leaf's `SerialNumber`): hex, with colons.
+    #[must_use]
+    pub fn serial_hex(&self) -> String {
+        colons(&self.serial)
     }
 }
 

@@ -42,6 +42,7 @@ fn the_root_states_its_trust_domain_and_its_ids_have_consuls_form() {
     let usage = root.key_usage().unwrap().unwrap().value;
     assert!(usage.key_cert_sign() && usage.crl_sign() && usage.digital_signature());
     assert_eq!(root.raw_serial(), ca.serial());
+    assert_eq!(root.raw_serial_as_string(), ca.serial_hex());
 }
 
 #[test]
@@ -134,4 +135,12 @@ fn a_leafs_files_are_replaced_whole_and_its_key_kept_from_others() {
     assert_eq!(fs::read_to_string(&key).unwrap(), issued.key_pem);
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn an_identity_and_a_ca_go_to_any_thread() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<certs::Identity>();
+    shared::<DevelopmentCa>();
+    shared::<certs::PeerFault>();
 }

@@ -172,8 +172,13 @@ async fn a_ca_cannot_vouch_for_another_trust_domain() {
         connect(client_at(&intruder, &service("api"), now()), server_at(&api, now())).await;
     let wrong =
         PeerFault::WrongTrustDomain { found: service("web"), trusted: "other.example".to_owned() };
-    assert_eq!(outcome.server.unwrap_err(), wrong);
+    assert_eq!(outcome.server.unwrap_err(), wrong.clone());
     assert_eq!(outcome.client.unwrap_err(), PeerFault::Refused(Refusal::Identity));
+
+    // Nor can it as a server, though the ID is the very one that was called.
+    let outcome =
+        connect(client_at(&api, &service("web"), now()), server_at(&intruder, now())).await;
+    assert_eq!(outcome.client.unwrap_err(), wrong);
 
     let friend = identity_of(forge.leaf(Forge::params(&["spiffe://other.example/job"])), &roots);
     let outcome = connect(client_at(&friend, &service("api"), now()), server_at(&api, now())).await;
