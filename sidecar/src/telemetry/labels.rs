@@ -4,6 +4,8 @@
 //! pass [`name`] or [`grpc_path`] first, then a cap on how many there are
 //! ([`Bounds`](super::metrics::Bounds)); what does not pass is counted as [`OTHER`].
 
+use certs::PeerFault;
+
 /// The value of a label whose own value is not allowed, or one too many.
 pub const OTHER: &str = "other";
 
@@ -96,21 +98,19 @@ pub const REASONS: [&str; 16] = [
     OTHER,
 ];
 
-/// The label `outcome` of TLS handshakes: `ok`, or what was wrong with the peer.
-pub const HANDSHAKE_OUTCOMES: [&str; 12] = [
-    "ok",
-    "timeout",
-    "no_certificate",
-    "unknown_ca",
-    "expired",
-    "not_yet_valid",
-    "identity_mismatch",
-    "not_a_workload",
-    "bad_certificate",
-    "not_tls",
-    "closed",
-    OTHER,
-];
+/// The label `outcome` of TLS handshakes: `ok`, one that took too long, or what was wrong with the
+/// peer ([`PeerFault::label`]).
+pub const HANDSHAKE_OUTCOMES: [&str; PeerFault::LABELS.len() + 3] = {
+    let mut all = [OTHER; PeerFault::LABELS.len() + 3];
+    all[0] = "ok";
+    all[1] = "timeout";
+    let mut i = 0;
+    while i < PeerFault::LABELS.len() {
+        all[i + 2] = PeerFault::LABELS[i];
+        i += 1;
+    }
+    all
+};
 
 /// The label `grpc_status`: the names of gRPC's status codes by number, then the one for a call
 /// that ended without any (plain HTTP, or a stream that was reset).
@@ -171,4 +171,45 @@ pub fn grpc_path(path: &str) -> Option<(&str, &str)> {
         return None;
     }
     Some((name(service)?, name(method)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_named_as_grpc_names_them() {
+        let named = |code| GRPC_STATUSES[grpc_status_index(code)];
+        assert_eq!(named(Some(0)), "OK");
+        assert_eq!(named(Some(5)), "NOT_FOUND");
+        assert_eq!(named(Some(16)), "UNAUTHENTICATED");
+        assert_eq!(named(Some(17)), "UNKNOWN");
+        assert_eq!(named(Some(255)), "UNKNOWN");
+        assert_eq!(named(None), "NONE");
+    }
+
+    #[test]
+    fn a_grpc_path_has_a_service_and_a_method() {
+        assert_eq!(
+            grpc_path("/user.v1.UserService/GetUser"),
+            Some(("user.v1.UserService", "GetUser"))
+        );
+        assert_eq!(grpc_path("/Greeter/SayHello"), Some(("Greeter", "SayHello")));
+        let long = format!("/{}/m", "s".repeat(MAX_LEN + 1));
+        for path in
+            ["", "/", "//", "/a", "/a/", "//b", "a/b", "/a/b/c", "/a/b?c", "/ü/b", "*", &long]
+        {
+            assert_eq!(grpc_path(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_closed_set_takes_no_other_value() {
+        assert_eq!(
+            HANDSHAKE_OUTCOMES[index_in(&HANDSHAKE_OUTCOMES, "wrong_identity")],
+            "wrong_identity"
+        );
+        assert_eq!(REASONS[index_in(&REASONS, "draining")], "draining");
+        assert_eq!(REASONS[index_in(&REASONS, "made_up")], OTHER);
+    }
 }

@@ -23,6 +23,7 @@ use prometheus_client::registry::Registry;
 use self::cells::{CallKey, ShardCells};
 use self::control::Control;
 use self::names::Names;
+use self::process::Process;
 use self::scrape::Scrape;
 
 pub use self::control::SnapshotAge;
@@ -105,8 +106,12 @@ impl Metrics {
 
     /// Appends everything to `out` in the OpenMetrics text format 1.0.0, as of `now`.
     pub fn encode(&self, now: SystemTime, out: &mut String) -> fmt::Result {
+        self.encode_beside(Process::read(), now, out)
+    }
+
+    fn encode_beside(&self, process: Process, now: SystemTime, out: &mut String) -> fmt::Result {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Scrape::take(self, now)));
+        registry.register_collector(Box::new(Scrape::take(self, process, now)));
         text::encode(out, &registry)
     }
 
@@ -122,4 +127,4 @@ impl Metrics {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

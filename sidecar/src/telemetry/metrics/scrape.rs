@@ -57,7 +57,7 @@ struct EdgeTotals {
 }
 
 impl Scrape {
-    pub(super) fn take(metrics: &Metrics, now: SystemTime) -> Self {
+    pub(super) fn take(metrics: &Metrics, process: Process, now: SystemTime) -> Self {
         let mut scrape = Self {
             service: metrics.service.clone(),
             now,
@@ -65,7 +65,7 @@ impl Scrape {
             peers: BTreeMap::new(),
             edges: Default::default(),
             control: metrics.control.snapshot(),
-            process: Process::read(),
+            process,
         };
         for shard in metrics.shards() {
             for (key, cells) in listed(&shard.calls) {
