@@ -282,6 +282,8 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn four_shards_tell_what_one_shard_tells(
         events in prop::collection::vec((event(), 0..4_usize), 0..60),
