@@ -101,7 +101,7 @@ impl Scrape {
         let durations = self.calls().map(|(labels, totals)| (labels, Durations(totals)));
         family(
             encoder,
-            ("outrigger_request_duration", "How long calls took, from first byte to last"),
+            ("outrigger_request_duration", "How long calls took"),
             Some(&Unit::Seconds),
             MetricType::Histogram,
             durations,
