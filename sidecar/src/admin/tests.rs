@@ -167,7 +167,7 @@ async fn a_client_that_sends_nothing_loses_its_place_to_one_that_waits() {
     assert!(began.elapsed() >= HEAD_TIMEOUT);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn shutting_down_ends_idle_connections_and_closes_the_port() {
     let server = server().await;
     let mut kept = TcpStream::connect(server.address).await.unwrap();
@@ -175,9 +175,11 @@ async fn shutting_down_ends_idle_connections_and_closes_the_port() {
     let mut first = [0; 15];
     kept.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 200 OK");
+    let began = Instant::now();
     server.stop.send(()).unwrap();
     let mut rest = Vec::new();
     kept.read_to_end(&mut rest).await.unwrap();
     server.task.await.unwrap();
+    assert!(began.elapsed() < GRACE, "ended by the time limit only");
     assert!(TcpStream::connect(server.address).await.is_err());
 }
