@@ -14,6 +14,10 @@ pub fn text<'a>(field: &str, found: &'a str, max: usize) -> Result<&'a str, Stat
     if found.trim().is_empty() {
         return Err(invalid(field, format_args!("found {found:?}, expected a text")));
     }
+    // PostgreSQL has no text with a NUL in it.
+    if found.contains('\0') {
+        return Err(invalid(field, "found a NUL character, expected none"));
+    }
     let length = found.chars().count();
     if length > max {
         let why = format_args!("found {length} characters, expected at most {max}");

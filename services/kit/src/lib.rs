@@ -21,5 +21,5 @@ pub use field::{id, invalid, text};
 pub use moment::Moment;
 pub use outbound::channel;
 pub use page::Page;
-pub use serve::{StartError, run, serve};
-pub use store::{OpenError, Store, fault};
+pub use serve::{Grpc, StartError, run, serve};
+pub use store::{OpenError, Store, fault, next_id};

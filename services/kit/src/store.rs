@@ -99,6 +99,15 @@ impl Store {
     }
 }
 
+/// The next ID of this store: "1", "2", and so on, also among instances; never one given before.
+///
+/// It counts in a table of one row (`ids`, which the service's migrations make) and not in a
+/// sequence of the database: IDs then become visible in their own order, so that no page passes
+/// over one that is still being written, and a change that is undone leaves no gap.
+pub async fn next_id(change: &mut AnyConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar("UPDATE ids SET last = last + 1 RETURNING last").fetch_one(change).await
+}
+
 fn make_directory(file: &Path) -> Result<(), OpenError> {
     match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => std::fs::create_dir_all(parent)
