@@ -1,5 +1,7 @@
 //! The user service as a process: its start, its end, and instances that share a store.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "in tests, outside #[test] too")]
+
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
@@ -39,8 +41,8 @@ impl Process {
 
     fn start(store: &Path) -> Self {
         let url = format!("sqlite:{}", store.display());
-        let mut child = Self::command(&[("DATABASE_URL", &url)]).stderr(Stdio::null());
-        let mut child = child.spawn().unwrap();
+        let mut command = Self::command(&[("DATABASE_URL", &url)]);
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("user-service: listening on ").map(str::to_owned);

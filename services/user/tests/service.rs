@@ -1,5 +1,7 @@
 //! The user service over the wire: what each call answers, and how it refuses.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "in tests, outside #[test] too")]
+
 use futures_util::stream;
 use proto::user::v1::{self, user_service_client::UserServiceClient};
 use tempfile::TempDir;
@@ -51,14 +53,14 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, message: &
 
 #[tokio::test]
 async fn a_created_user_is_found_by_the_id_it_was_given() {
-    let Running { mut client, .. } = &mut running().await;
-    let first = create(&mut client, "ada@example.com").await.unwrap();
-    let second = create(&mut client, "bob@example.com").await.unwrap();
+    let client = &mut running().await.client;
+    let first = create(client, "ada@example.com").await.unwrap();
+    let second = create(client, "bob@example.com").await.unwrap();
     assert_eq!((first.id.as_str(), second.id.as_str()), ("1", "2"));
     assert_eq!(first.role(), v1::UserRole::Member);
     assert_eq!(first.created_at, first.updated_at);
     assert!(first.created_at.unwrap().seconds > 1_700_000_000);
-    assert_eq!(get(&mut client, "1").await.unwrap(), first);
+    assert_eq!(get(client, "1").await.unwrap(), first);
 }
 
 #[tokio::test]
