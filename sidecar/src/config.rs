@@ -6,19 +6,19 @@
 //! a [`ServiceName`], and what was left out has its default.
 
 mod address;
-mod amount;
+pub(crate) mod amount;
 mod duration;
 mod fault;
-mod file;
+pub(crate) mod file;
 mod keys;
 mod load;
 mod name;
 mod problem;
-mod reader;
+pub(crate) mod reader;
 mod resolve;
 mod sections;
 mod text;
-mod tree;
+pub(crate) mod tree;
 mod upstream;
 pub(crate) mod variables;
 mod workload;

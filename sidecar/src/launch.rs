@@ -68,8 +68,8 @@ pub struct UpArgs {
 pub fn up(args: UpArgs) -> ExitCode {
     let mesh = match Mesh::read(&args.config) {
         Ok(mesh) => mesh,
-        Err(errors) => {
-            errors.iter().for_each(|error| eprintln!("{error}"));
+        Err(problems) => {
+            eprintln!("{problems}");
             return ExitCode::from(BAD_CONFIG);
         }
     };
@@ -149,7 +149,9 @@ async fn serve(
     if let Some(agent) = consul.process(outrigger) {
         start(children, agent)?;
     }
-    unless_lost(children, consul.prepare(mesh, deadline)).await?;
+    for note in unless_lost(children, consul.prepare(mesh, deadline)).await? {
+        children.log().say(&note);
+    }
     for instance in &mesh.instances {
         if let Some(app) = app(instance, consul) {
             start(children, app)?;
@@ -195,10 +197,10 @@ fn start(children: &mut Children, process: Process) -> Result<(), String> {
 }
 
 /// What ends while the mesh starts is not waited for any longer.
-async fn unless_lost(
+async fn unless_lost<T>(
     children: &mut Children,
-    work: impl Future<Output = Result<(), String>>,
-) -> Result<(), String> {
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
     tokio::select! {
         biased;
         exit = children.next_exit() => Err(format!("{exit} before the mesh was ready")),
@@ -222,19 +224,20 @@ fn sidecar(instance: &Instance, consul: &Consul, outrigger: &Path) -> Process {
     let mut command = vec![outrigger.into(), OsString::from("run")];
     let mut flag = |name: &str, value: &str| command.push(format!("--{name}={value}").into());
     flag("service", instance.service.as_str());
-    flag("id", &instance.id);
+    flag("set", &format!("service.id={}", instance.id));
     if let Some(local) = &instance.local {
         flag("app", &local.app.to_string());
         flag("inbound", &local.inbound.to_string());
     }
     flag("outbound", &instance.outbound.to_string());
     flag("admin", &instance.admin.to_string());
-    let (env, without) = consul.environment(instance.token_file.as_deref());
+    let (flags, without) = consul.sidecar(instance.token_file.as_deref());
+    command.extend(flags);
     Process {
         name: sidecar_name(instance),
         role: if instance.local.is_some() { Role::Sidecar } else { Role::Caller },
         command,
-        env,
+        env: BTreeMap::new(),
         without,
         grace: SIDECAR_GRACE,
     }

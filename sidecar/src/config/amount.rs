@@ -102,7 +102,7 @@ impl fmt::Display for Count {
 }
 
 /// A whole number of a range.
-pub(super) fn whole<'de, D: Deserializer<'de>>(
+pub(crate) fn whole<'de, D: Deserializer<'de>>(
     from: D,
     range: RangeInclusive<i64>,
     expected: &'static str,

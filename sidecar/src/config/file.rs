@@ -14,7 +14,7 @@ const LARGEST: u64 = 1 << 20;
 const DEEPEST: usize = 16;
 
 /// Reads the file and parses it.
-pub(super) fn read(path: &Path) -> Result<Node, Problems> {
+pub(crate) fn read(path: &Path) -> Result<Node, Problems> {
     let file: Arc<str> = path.display().to_string().into();
     let fail = |message: String| {
         Problems::from(Problem {
@@ -43,7 +43,7 @@ pub(super) fn read(path: &Path) -> Result<Node, Problems> {
 
 /// Parses a file's text. Where it is not TOML, nothing past that can be believed,
 /// so all of its syntax errors are reported, and they alone.
-pub(super) fn parse(text: &str, file: &Arc<str>) -> Result<Node, Problems> {
+pub(crate) fn parse(text: &str, file: &Arc<str>) -> Result<Node, Problems> {
     let lines = Lines { text, file };
     let (table, errors) = DeTable::parse_recoverable(text);
     let problems = errors.iter().map(|error| Problem {

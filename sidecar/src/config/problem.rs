@@ -60,7 +60,7 @@ pub struct Problems(Vec<Problem>);
 
 impl Problems {
     /// `Ok` where there are none; else all of them, in the file's order.
-    pub(super) fn none_of(mut problems: Vec<Problem>) -> Result<(), Self> {
+    pub(crate) fn none_of(mut problems: Vec<Problem>) -> Result<(), Self> {
         if problems.is_empty() {
             return Ok(());
         }

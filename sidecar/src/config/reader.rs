@@ -15,7 +15,7 @@ use super::tree::{Node, Step, Value};
 const MOST: usize = 100;
 
 /// Everything that fits, and a line for each thing that does not.
-pub(super) fn read<'de, T>(tree: &mut Node) -> (T, Vec<Problem>)
+pub(crate) fn read<'de, T>(tree: &mut Node) -> (T, Vec<Problem>)
 where
     T: Deserialize<'de> + Default,
 {

@@ -8,14 +8,14 @@ use super::problem::Origin;
 
 /// One value and where it came from.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) value: Value,
-    pub(super) origin: Option<Origin>,
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) origin: Option<Origin>,
 }
 
 /// What was written.
 #[derive(Debug, Clone)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Text(String),
     Integer(i64),
     Boolean(bool),
@@ -29,24 +29,24 @@ pub(super) enum Value {
 
 /// One step down: a key of a table or a place in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Key(String),
     Index(usize),
 }
 
 impl Node {
     /// The root, with nothing in it.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { value: Value::Table(BTreeMap::new()), origin: None }
     }
 
     /// Whether the value came from where everything is text.
-    pub(super) fn is_loose(&self) -> bool {
+    pub(crate) fn is_loose(&self) -> bool {
         matches!(self.origin, Some(Origin::Variable(_) | Origin::Flag(_)))
     }
 
     /// What is under these keys, refused values included.
-    pub(super) fn find<'a>(&self, keys: impl IntoIterator<Item = &'a str>) -> Option<&Self> {
+    pub(crate) fn find<'a>(&self, keys: impl IntoIterator<Item = &'a str>) -> Option<&Self> {
         keys.into_iter().try_fold(self, |node, key| match &node.value {
             Value::Table(table) => table.get(key),
             _ => None,
@@ -62,7 +62,7 @@ impl Node {
     }
 
     /// Takes a wrong value out. False where nothing was there to take.
-    pub(super) fn refuse(&mut self, path: &[Step]) -> bool {
+    pub(crate) fn refuse(&mut self, path: &[Step]) -> bool {
         let node = path.iter().try_fold(self, |node, step| node.step_mut(step));
         match node {
             Some(node) if !matches!(node.value, Value::Refused) => {
@@ -74,7 +74,7 @@ impl Node {
     }
 
     /// Lays a text over what is under these keys.
-    pub(super) fn lay(&mut self, keys: &[String], text: &str, origin: &Origin) {
+    pub(crate) fn lay(&mut self, keys: &[String], text: &str, origin: &Origin) {
         let mut node = self;
         for key in keys {
             if !matches!(node.value, Value::Table(_)) {
@@ -112,7 +112,7 @@ impl fmt::Display for Value {
 }
 
 /// A path as a reader writes it: `upstreams.user-service.route[0].match`.
-pub(super) fn dotted(path: &[Step]) -> String {
+pub(crate) fn dotted(path: &[Step]) -> String {
     let mut text = String::new();
     for step in path {
         match step {

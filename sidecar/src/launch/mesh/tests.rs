@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 
 const DEMONSTRATION: &str = r#"
@@ -29,7 +31,9 @@ action = "deny"
 "#;
 
 fn parse(text: &str) -> Result<Mesh, Vec<String>> {
-    Mesh::parse(text, "mesh.toml", PathBuf::from("/m"))
+    let tree = file::parse(text, &Arc::from("mesh.toml"));
+    let mesh = tree.and_then(|tree| Mesh::parse(tree, PathBuf::from("/m")));
+    mesh.map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
 #[test]
@@ -97,16 +101,16 @@ action = "permit"
     )
     .unwrap_err();
     let expected = [
-        "mesh.toml:2: `command`, `app` and `inbound` belong together",
-        "mesh.toml:3: `service.name` ",
-        "mesh.toml:4: `service.comand` is no key of this file; did you mean `service.command`?",
-        "mesh.toml:5: `service.app` ",
-        "mesh.toml:8: `service.admin` ",
-        "mesh.toml:10: `service.admin` is missing",
-        "mesh.toml:12: `service.command` ",
-        "mesh.toml:13: `service.instances` ",
-        "mesh.toml:18: `intention.destination` is missing",
-        "mesh.toml:20: `intention.action` ",
+        "mesh.toml:2: service: found some of command, app and inbound, expected all three",
+        "mesh.toml:3: service[0].name: found \"User\", expected a service name",
+        "mesh.toml:4: service[0].comand: unknown key, did you mean \"command\"?",
+        "mesh.toml:5: service[0].app: found 70000, expected a port from 1 to 65535",
+        "mesh.toml:8: service[0].admin: found \"15021\", expected a port from 1 to 65535",
+        "mesh.toml:10: service.admin: left out, expected a value",
+        "mesh.toml:12: service[1].command: found no program, expected one and its arguments",
+        "mesh.toml:13: service[1].instances: found 0, expected a number of instances",
+        "mesh.toml:18: intention.destination: left out, expected a value",
+        "mesh.toml:20: intention[0].action: found \"permit\", expected \"allow\" or \"deny\"",
     ];
     assert_eq!(errors.len(), expected.len(), "{errors:#?}");
     for (error, expected) in errors.iter().zip(expected) {
@@ -118,8 +122,8 @@ action = "permit"
 fn a_port_that_two_want_is_told_with_both() {
     let text = DEMONSTRATION.replace("50061", "50052");
     let errors = parse(&text).unwrap_err();
-    let expected = "mesh.toml:18: the app port of order-service-1 would be 50052, \
-                    which is the app port of user-service-2";
+    let expected = "mesh.toml:18: service.app: found 50052, which makes 50052 the app port of \
+                    order-service-1, but it is the app port of user-service-2";
     assert_eq!(errors, [expected]);
 }
 
@@ -132,5 +136,5 @@ fn a_file_that_is_no_toml_says_where() {
 #[test]
 fn a_file_without_a_service_is_refused() {
     let errors = parse("").unwrap_err();
-    assert_eq!(errors, ["mesh.toml:1: no [[service]] in it: there is nothing to run"]);
+    assert_eq!(errors, ["mesh.toml: found no [[service]], expected at least one"]);
 }
