@@ -15,12 +15,13 @@ mod load;
 mod name;
 mod problem;
 pub(crate) mod reader;
+mod reference;
 mod resolve;
 mod sections;
 mod text;
 pub(crate) mod tree;
 mod upstream;
-pub(crate) mod variables;
+mod variables;
 mod workload;
 
 pub use address::{
@@ -28,10 +29,12 @@ pub use address::{
     UpstreamListenAddr,
 };
 pub use amount::{Count, Size};
+pub(crate) use duration::parse as parse_duration;
 pub use duration::{Timeout, Wait};
 pub use load::{Flag, Loaded, Setting, Sources, load};
 pub use name::{InstanceId, ServiceName};
 pub use problem::{Origin, Problem, Problems};
+pub use reference::reference;
 pub use sections::{
     Advertise, AppProtocol, Authorization, Consul, DefaultAction, Drain, Identity, IdentitySource,
     Inbound, Limits, Log, LogFormat, LogLevel, Runtime, Service, Timeouts,
@@ -70,3 +73,6 @@ pub struct Config {
     /// Its threads.
     pub runtime: Runtime,
 }
+
+#[cfg(test)]
+mod tests;

@@ -128,9 +128,9 @@ pub struct Timeouts {
     pub grpc_idle: Timeout,
     /// A stream of anything but gRPC on which no frame goes either way.
     pub http_idle: Timeout,
-    /// Silence with streams open after which a connection is asked for a sign of life (PING).
+    /// A connection with streams open is sent a PING after so much silence.
     pub ping_interval: Wait,
-    /// Time for that sign of life; past it the connection is dead.
+    /// A connection that does not answer a PING in this time is dead, its calls with it.
     pub ping: Wait,
     /// The first call to a name waits so long for its first endpoints.
     pub discovery: Wait,

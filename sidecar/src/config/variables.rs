@@ -5,8 +5,8 @@ use super::problem::Origin;
 use super::tree::Node;
 
 const PREFIX: &str = "OUTRIGGER_";
-/// Names the config file; read with the flags.
-pub(crate) const FILE: &str = "OUTRIGGER_CONFIG";
+/// Names the config file; the command line reads it.
+const FILE: &str = "OUTRIGGER_CONFIG";
 
 /// Lays every variable of ours over the tree, known or not: reading finds out which.
 pub(super) fn lay(tree: &mut Node, variables: impl IntoIterator<Item = (String, String)>) {
