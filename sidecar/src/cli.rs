@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::launch;
+
 /// Failed at what it was told to do.
 const FAILED: u8 = 1;
 /// Told something wrong; clap's own code for flags that it refuses.
@@ -28,11 +30,16 @@ pub struct Cli {
 enum Command {
     /// Run beside one service
     Run(run::RunArgs),
+    /// Run a whole mesh on this machine: Consul, every service with its sidecar
+    Up(launch::UpArgs),
     /// Make and read certificates for development
     #[command(subcommand)]
     Certs(certs::CertsCommand),
     /// Check a config: whether it is valid, and what it resolves to
     Check(check::CheckArgs),
+    /// End a group of processes when the one that started it ends
+    #[command(hide = true)]
+    Guard(launch::GuardArgs),
 }
 
 /// Does what the command line says.
@@ -40,8 +47,10 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args),
+        Command::Up(args) => launch::up(args),
         Command::Certs(command) => certs::run(command),
         Command::Check(args) => check::run(args),
+        Command::Guard(args) => launch::guard(args),
     }
 }
 

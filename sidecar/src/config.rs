@@ -24,6 +24,8 @@ mod upstream;
 mod variables;
 mod workload;
 
+use address::AgentAddr;
+
 pub use address::{
     AdminAddr, AdvertiseAddr, AppAddr, EndpointAddr, InboundAddr, Loopback, OutboundAddr,
     UpstreamListenAddr,
@@ -36,8 +38,8 @@ pub use name::{InstanceId, ServiceName};
 pub use problem::{Origin, Problem, Problems};
 pub use reference::reference;
 pub use sections::{
-    Advertise, AppProtocol, Authorization, Consul, DefaultAction, Drain, Identity, IdentitySource,
-    Inbound, Limits, Log, LogFormat, LogLevel, Runtime, Service, Timeouts,
+    Advertise, AppProtocol, Authorization, DefaultAction, Drain, Identity, IdentitySource, Inbound,
+    Limits, Log, LogFormat, LogLevel, Runtime, Service, Timeouts,
 };
 pub use text::Expected;
 pub use upstream::{Endpoints, PathMatch, Route, RouteMatch, Upstream, Upstreams};
@@ -60,8 +62,9 @@ pub struct Config {
     pub authorization: Authorization,
     /// How upstreams are called.
     pub upstreams: Upstreams,
-    /// The agent; none where `consul.enabled = false`.
-    pub consul: Option<Consul>,
+    /// How to reach the agent: the config, and the `CONSUL_*` variables where it says nothing;
+    /// none where `consul.enabled = false`.
+    pub consul: Option<consul::Config>,
     /// How long each thing may take.
     pub timeouts: Timeouts,
     /// How much of each thing there may be.

@@ -14,6 +14,9 @@ pub(super) struct ConfigArgs {
     /// The service's name in Consul [service.name]
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
+    /// This instance's ID, unique on its agent [service.id]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
     /// Where the app listens; left out: a caller only [service.app]
     #[arg(long, value_name = "ADDR")]
     app: Option<String>,
@@ -67,6 +70,7 @@ impl ConfigArgs {
     fn flags(self) -> Vec<Flag> {
         let single = [
             ("--service", "service.name", self.service),
+            ("--id", "service.id", self.id),
             ("--app", "service.app", self.app),
             ("--protocol", "service.protocol", self.protocol),
             ("--inbound", "inbound.listen", self.inbound),

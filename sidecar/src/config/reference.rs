@@ -7,8 +7,21 @@ use serde_json::{Map, Value as Json};
 use super::keys::Keys;
 
 /// In the order of a reader's questions; a section that is not here comes after them.
-const ORDER: [&str; 13] =
-    ["service", "inbound", "outbound", "admin", "identity", "authorization", "upstreams", "consul"];
+const ORDER: [&str; 13] = [
+    "service",
+    "inbound",
+    "outbound",
+    "admin",
+    "identity",
+    "authorization",
+    "upstreams",
+    "consul",
+    "timeouts",
+    "limits",
+    "drain",
+    "log",
+    "runtime",
+];
 
 const HEAD: &str = "# Config reference
 

@@ -105,15 +105,6 @@ pub enum DefaultAction {
     Deny,
 }
 
-/// The Consul agent.
-#[derive(Debug, Clone)]
-pub struct Consul {
-    /// Its address; none: as the `CONSUL_*` variables say.
-    pub address: Option<String>,
-    /// A file with the token, read again when it changes; none: as the `CONSUL_*` variables say.
-    pub token_file: Option<PathBuf>,
-}
-
 /// How long each thing may take.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

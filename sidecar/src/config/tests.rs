@@ -180,6 +180,7 @@ fn variables_and_flags_are_named_where_they_are_wrong() {
             ("OUTRIGGER_LIMITS__IN_FLIGHT", "many"),
             ("OUTRIGGER_UPSTREAMS__USER_SERVICE__TIMEOUT", "2x"),
             ("OUTRIGGER", "not ours"),
+            ("CONSUL_HTTP_ADDR", "unix://relative"),
             ("HOME", "/"),
         ],
         &[("service.app", "1.2.3.4:5"), ("drain.timout", "1s"), ("", "")],
@@ -221,6 +222,17 @@ fn flags_beat_variables_which_beat_the_file() {
     assert_eq!(origin("service.id"), Some(Origin::Variable("OUTRIGGER_SERVICE__ID".into())));
     assert!(matches!(origin("service.name"), Some(Origin::File { line: Some(2), .. })));
     assert_eq!(origin("log.level"), None);
+}
+
+#[test]
+fn consul_is_found_by_its_own_variables_where_the_config_does_not_say() {
+    let variables = [("CONSUL_HTTP_ADDR", "10.0.0.1:1"), ("CONSUL_HTTP_TOKEN", "hunter2")];
+    let said = "[service]\nname = \"a\"\n[consul]\naddress = \"unix:///run/consul.sock\"\n";
+    let consul = |text| from(text, &variables, &[]).unwrap().config.consul.unwrap();
+    assert_eq!(consul(said).address.to_string(), "unix:///run/consul.sock");
+    let unsaid = consul("[service]\nname = \"a\"\n");
+    assert_eq!(unsaid.address.to_string(), "http://10.0.0.1:1");
+    assert!(!format!("{unsaid:?}").contains("hunter2"));
 }
 
 #[test]
