@@ -123,7 +123,7 @@ impl Agent<'_> {
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Leaf {
-    /// In hexadecimal, with colons.
+    /// In hexadecimal, a colon between the bytes.
     pub serial_number: String,
     /// The certificate, and intermediates after it.
     #[serde(rename = "CertPEM")]

@@ -186,7 +186,8 @@ pub enum CheckMethod {
         #[serde(rename = "Timeout", serialize_with = "go_duration")]
         timeout: Duration,
     },
-    /// The status of another service's checks.
+    /// The status of another service's checks. Give it a first status: Consul may judge it before
+    /// it has stored it, and then looks again only after a minute (seen on 1.22.3).
     Alias {
         /// That service's ID.
         #[serde(rename = "AliasService")]

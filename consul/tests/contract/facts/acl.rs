@@ -1,0 +1,1 @@
+//! ACLs: to come.

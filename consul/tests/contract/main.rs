@@ -1,0 +1,12 @@
+//! The contract with Consul: facts that hold of a real agent and, with the feature `agent`, of the
+//! embedded one.
+//!
+//! Each fact is named once and becomes a test per target (`facts::dns::real::…`,
+//! `facts::dns::embedded::…`). Where the two differ, the real one is right. Facts share one agent a
+//! target and keep to service names of their own; those that change an agent start one.
+
+#[macro_use]
+mod target;
+mod dns;
+mod facts;
+mod http;

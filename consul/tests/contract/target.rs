@@ -1,0 +1,297 @@
+//! The agents that the facts are checked against, started on free ports and ended with the test.
+
+use std::{
+    future::Future,
+    io::Write,
+    net::{SocketAddr, TcpListener, UdpSocket},
+    path::{Path, PathBuf},
+    pin::Pin,
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use consul::{Address, Client, Config, Token, api::Action};
+use tempfile::TempDir;
+
+/// Which agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Consul itself.
+    Real,
+    /// `consul::agent`.
+    #[cfg(feature = "agent")]
+    Embedded,
+}
+
+/// An agent that answers; `Clone` shares it.
+#[derive(Clone, Debug)]
+pub(crate) struct At {
+    pub(crate) kind: Kind,
+    pub(crate) http: SocketAddr,
+    pub(crate) dns: SocketAddr,
+    pub(crate) client: Client,
+}
+
+impl At {
+    fn new(kind: Kind, http: SocketAddr, dns: SocketAddr) -> At {
+        At { kind, http, dns, client: client(http, Token::Anonymous) }
+    }
+
+    /// The same agent, asked with a token.
+    pub(crate) fn with_token(&self, secret: &str) -> At {
+        At { client: client(self.http, Token::Secret(secret.to_owned())), ..self.clone() }
+    }
+}
+
+fn client(http: SocketAddr, token: Token) -> Client {
+    let address = Address::Tcp { host: http.ip().to_string(), port: http.port(), tls: false };
+    Client::new(Config { address, token, ..Config::default() }).unwrap()
+}
+
+/// Makes two tests of each fact.
+macro_rules! facts {
+    ($($(#[$attribute:meta])* async fn $name:ident($at:ident: At) $body:block)*) => {
+        $(async fn $name($at: $crate::target::At) $body)*
+
+        mod real {
+            $($(#[$attribute])* #[test] fn $name() {
+                $crate::target::check($crate::target::Kind::Real, |at| Box::pin(super::$name(at)));
+            })*
+        }
+
+        #[cfg(feature = "agent")]
+        mod embedded {
+            $($(#[$attribute])* #[test] fn $name() {
+                $crate::target::check($crate::target::Kind::Embedded, |at| Box::pin(super::$name(at)));
+            })*
+        }
+    };
+}
+
+type Fact = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Checks a fact against the shared agent of a kind.
+pub(crate) fn check(kind: Kind, fact: impl FnOnce(At) -> Fact) {
+    let Some((http, dns)) = shared(kind) else { return };
+    block_on(async { fact(At::new(kind, http, dns)).await });
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// How an agent of one's own is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) default_intention: Option<Action>,
+    /// More configuration for the real one, in HCL.
+    pub(crate) hcl: String,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { default_intention: None, hcl: String::new() }
+    }
+}
+
+/// An agent of one's own; it ends when this is dropped.
+pub(crate) struct Running {
+    pub(crate) at: At,
+    _process: Process,
+}
+
+enum Process {
+    Real {
+        _child: Guarded,
+        _config: TempDir,
+    },
+    #[cfg(feature = "agent")]
+    Embedded {
+        _agent: consul::agent::Agent,
+    },
+}
+
+/// Starts an agent of one's own; `None` where the real one cannot be had.
+pub(crate) async fn start(kind: Kind, settings: Settings) -> Option<Running> {
+    match kind {
+        Kind::Real => {
+            let config = tempfile::tempdir().unwrap();
+            let mut hcl = settings.hcl;
+            if let Some(action) = settings.default_intention {
+                let action = if action == Action::Allow { "allow" } else { "deny" };
+                hcl.push_str(&format!("\ndefault_intention_policy = {action:?}\n"));
+            }
+            std::fs::write(config.path().join("more.hcl"), hcl).unwrap();
+            let (child, at) = real(&["-dev", "-config-dir", config.path().to_str().unwrap()])?;
+            wait_until_ready(&at).await;
+            Some(Running { at, _process: Process::Real { _child: child, _config: config } })
+        }
+        #[cfg(feature = "agent")]
+        Kind::Embedded => {
+            let agent = embedded(settings.default_intention).await;
+            let at = At::new(kind, agent.http_addr(), agent.dns_addr().unwrap());
+            wait_until_ready(&at).await;
+            Some(Running { at, _process: Process::Embedded { _agent: agent } })
+        }
+    }
+}
+
+#[cfg(feature = "agent")]
+async fn embedded(default_intention: Option<Action>) -> consul::agent::Agent {
+    let mut config = consul::agent::AgentConfig {
+        http: ([127, 0, 0, 1], 0).into(),
+        dns: Some(([127, 0, 0, 1], 0).into()),
+        ..Default::default()
+    };
+    config.default_intention_policy = default_intention.unwrap_or(Action::Allow);
+    consul::agent::Agent::start(config).await.unwrap()
+}
+
+/// The agent of a kind that the facts share; it lives as long as the test's process.
+fn shared(kind: Kind) -> Option<(SocketAddr, SocketAddr)> {
+    static REAL: OnceLock<Option<(Guarded, SocketAddr, SocketAddr)>> = OnceLock::new();
+    #[cfg(feature = "agent")]
+    static EMBEDDED: OnceLock<(SocketAddr, SocketAddr)> = OnceLock::new();
+    match kind {
+        Kind::Real => REAL
+            .get_or_init(|| {
+                let (child, at) = real(&["-dev"])?;
+                block_on(wait_until_ready(&at));
+                Some((child, at.http, at.dns))
+            })
+            .as_ref()
+            .map(|(_, http, dns)| (*http, *dns)),
+        #[cfg(feature = "agent")]
+        Kind::Embedded => Some(*EMBEDDED.get_or_init(|| {
+            let (tell, told) = std::sync::mpsc::channel();
+            // A runtime of its own: those of the facts end before the next fact asks.
+            std::thread::spawn(move || {
+                block_on(async move {
+                    let agent = embedded(None).await;
+                    tell.send((agent.http_addr(), agent.dns_addr().unwrap())).unwrap();
+                    std::future::pending::<()>().await;
+                });
+            });
+            told.recv().unwrap()
+        })),
+    }
+}
+
+/// Starts Consul with arguments of its own, and ports and addresses of ours.
+pub(crate) fn real(arguments: &[&str]) -> Option<(Guarded, At)> {
+    let program = program()?;
+    let [http, dns, server, lan] = free_ports();
+    let mut command = Command::new(program);
+    command.args(["agent", "-client", "127.0.0.1", "-bind", "127.0.0.1", "-node", "contract"]);
+    for (flag, port) in [
+        ("-http-port", i32::from(http)),
+        ("-dns-port", i32::from(dns)),
+        ("-server-port", i32::from(server)),
+        ("-serf-lan-port", i32::from(lan)),
+        ("-serf-wan-port", -1),
+        ("-grpc-port", -1),
+        ("-grpc-tls-port", -1),
+    ] {
+        command.arg(format!("{flag}={port}"));
+    }
+    command.args(arguments);
+    let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let child = Guarded::spawn(&command);
+    Some((child, At::new(Kind::Real, loopback(http), loopback(dns))))
+}
+
+fn free_ports<const N: usize>() -> [u16; N] {
+    let held: [(TcpListener, UdpSocket); N] = std::array::from_fn(|_| {
+        loop {
+            let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+            if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()) {
+                return (tcp, udp);
+            }
+        }
+    });
+    held.map(|(tcp, _)| tcp.local_addr().unwrap().port())
+}
+
+/// A process that ends with this value, and with the test's own process however that ends.
+pub(crate) struct Guarded(Child);
+
+impl Guarded {
+    fn spawn(command: &Command) -> Guarded {
+        // The shell holds the read end of a pipe from us: it closes when we are gone.
+        let script = "\"$@\" & child=$!; read -r _; kill -9 $child; wait $child";
+        let child = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Guarded(child)
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if let Some(stdin) = &mut self.0.stdin {
+            let _ = stdin.write_all(b"\n");
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// Consul's program, brought by its recipe. Without it the facts fail in CI, and are told to be
+/// unchecked elsewhere.
+fn program() -> Option<&'static Path> {
+    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    PROGRAM
+        .get_or_init(|| {
+            let bring = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sidecar/tests/peers/bring");
+            let output = Command::new(&bring).arg("consul").output().unwrap();
+            if output.status.success() {
+                return Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
+            }
+            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(std::env::var_os("CI").is_none(), "no real Consul in CI:\n{why}");
+            // Past the test harness's capture: a person must see it.
+            let _ = writeln!(std::io::stderr(), "NOT CHECKED against a real Consul:\n{why}");
+            None
+        })
+        .as_deref()
+}
+
+async fn wait_until_ready(at: &At) {
+    eventually("the agent is ready", async || {
+        let leader = at.client.status().leader().send().await.ok()?;
+        let roots = at.client.agent().roots().send().await.ok()?;
+        let nodes = at.client.catalog().nodes().send().await.ok()?;
+        let ready = !leader.value.is_empty()
+            && !roots.value.roots.is_empty()
+            && nodes.value.iter().any(|node| !node.address.is_empty());
+        ready.then_some(())
+    })
+    .await;
+}
+
+/// Asks again until there is an answer, for half a minute.
+pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    within(Duration::from_secs(30), what, ask).await
+}
+
+/// Asks again until there is an answer.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = tokio::time::Instant::now() + limit;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
