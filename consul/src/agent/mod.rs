@@ -1,1 +1,0 @@
-//! The embedded agent: to come.
