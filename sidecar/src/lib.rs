@@ -1,8 +1,15 @@
 //! A sidecar for gRPC services in Consul.
-pub mod cli;
-pub mod config;
-pub mod run;
+//!
+//! Start reading at [`inbound`] and [`outbound`]: each is the whole path of a call on one screen.
 
 pub mod admin;
+pub mod call;
+pub mod config;
+pub mod discovery;
+pub mod fault;
+pub mod inbound;
 pub mod launch;
+pub mod outbound;
 pub mod telemetry;
+pub mod transport;
+pub mod worker;

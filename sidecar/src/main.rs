@@ -1,7 +1,2 @@
-//! The binary `outrigger`: everything is in the library, so that tests and benches reach it.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    outrigger::cli::main()
-}
+//! The binary `outrigger`.
+fn main() {}

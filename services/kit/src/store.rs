@@ -63,9 +63,8 @@ impl Store {
         };
         let began = Instant::now();
         while let Err(error) = prepare(database, kind, &url, migrations).await {
-            // Where one of two instances on a new file would have to turn a read lock into a write
-            // lock, as the change to WAL does, SQLite refuses it at once: its busy timeout could
-            // only end in a deadlock there.
+            // Where two instances turn the same new file to WAL, SQLite refuses one of them at
+            // once, without its busy timeout.
             if !error.is_busy() || began.elapsed() > PREPARATION {
                 return Err(error);
             }
@@ -189,6 +188,3 @@ impl fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
-
-#[cfg(test)]
-mod tests;

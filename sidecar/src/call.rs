@@ -1,0 +1,9 @@
+//! What both directions know of one call: its deadline, its headers, the exchange with the callee.
+
+pub mod carry;
+pub mod control;
+pub mod deadline;
+pub mod exchange;
+pub mod headers;
+pub mod record;
+pub mod tracestate;

@@ -1,0 +1,252 @@
+//! Carries an answer to the caller: over HTTP/2, or through hyper to an HTTP/1.1 caller.
+//!
+//! Invariant: every call that came in whole gets an answer, its own or a fault's, unless the
+//! caller is gone.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::SendStream;
+use h2::server::SendResponse;
+use http::{HeaderMap, Response};
+use http_body::Frame;
+
+use super::exchange::{Ended, Exchange};
+use super::headers;
+use super::record::{Record, Reporter};
+use crate::fault::Fault;
+use crate::transport::body::{Body, Piece};
+use crate::transport::pump::{End, Pump};
+
+/// A call as a screen leaves it: on its way, or refused.
+pub struct Prepared {
+    /// Whether the request is gRPC.
+    pub grpc: bool,
+    /// Whose answers these are.
+    pub edge: Edge,
+    /// Its place in the metrics; none where it did not get far enough to be told apart.
+    pub record: Option<Record>,
+    /// The call on its way, or why not.
+    pub outcome: Result<Exchange, Fault>,
+    /// Told every fault that the sidecar answers with.
+    pub reporter: Reporter,
+}
+
+/// From which side an answer comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// From the app: what it says in the sidecars' own name is taken off.
+    App,
+    /// From another sidecar.
+    Mesh,
+}
+
+impl Edge {
+    fn clean(self, headers: &mut HeaderMap) {
+        if self == Edge::App {
+            headers::strip_reserved(headers);
+        }
+    }
+}
+
+/// Carries the answer of a call over HTTP/2. A caller that gives up ends the call at once.
+pub async fn over_h2(prepare: impl Future<Output = Prepared>, mut respond: SendResponse<Bytes>) {
+    let mut prepare = pin!(prepare);
+    let prepared = poll_fn(|cx| {
+        if let Poll::Ready(prepared) = prepare.as_mut().poll(cx) {
+            return Poll::Ready(Some(prepared));
+        }
+        respond.poll_reset(cx).map(|_| None)
+    });
+    let Some(prepared) = prepared.await else { return };
+    let Prepared { grpc, edge, mut record, outcome, reporter } = prepared;
+    let mut set_status = |status| {
+        if let Some(record) = &mut record {
+            record.set_status(status);
+        }
+    };
+    let refuse = |fault: &Fault, respond: &mut SendResponse<Bytes>| {
+        reporter.fault(fault);
+        answer(fault, grpc, respond);
+        grpc.then_some(fault.code() as u8)
+    };
+    let mut exchange = match outcome {
+        Ok(exchange) => exchange,
+        Err(fault) => return set_status(refuse(&fault, &mut respond)),
+    };
+    let head = poll_fn(|cx| match exchange.poll_head(cx) {
+        Poll::Pending => respond.poll_reset(cx).map(|_| Err(Ended::CallerGone)),
+        ready => ready,
+    });
+    let (parts, body) = match head.await {
+        Ok(head) => head,
+        Err(Ended::CallerGone) => return,
+        Err(Ended::Fault(fault)) => return set_status(refuse(&fault, &mut respond)),
+    };
+    let mut response = Response::from_parts(parts, ());
+    edge.clean(response.headers_mut());
+    let mut status = headers::grpc_status(response.headers());
+    let end = body.is_end();
+    let Ok(sink) = respond.send_response(response, end) else { return };
+    if end {
+        return set_status(status);
+    }
+    let mut pump = Pump::new(body, sink);
+    let outcome = poll_fn(|cx| {
+        exchange.poll_side(cx)?;
+        let before = pump.moved();
+        let polled = pump.poll(cx, &mut |trailers| {
+            edge.clean(trailers);
+            status = headers::grpc_status(trailers).or(status);
+        });
+        if pump.moved() != before {
+            exchange.progressed();
+        }
+        exchange.set_stalled_down(pump.is_stalled());
+        match polled {
+            Poll::Pending => pump.sink().poll_reset(cx).map(|_| Err(Ended::CallerGone)),
+            Poll::Ready(End::Whole) => Poll::Ready(Ok(())),
+            Poll::Ready(End::Sink(_)) => Poll::Ready(Err(Ended::CallerGone)),
+            Poll::Ready(End::Source(e)) => Poll::Ready(Err(exchange.broken(&e).into())),
+        }
+    });
+    match outcome.await {
+        Ok(()) => set_status(status),
+        Err(Ended::CallerGone) => {}
+        Err(Ended::Fault(fault)) => {
+            reporter.fault(&fault);
+            set_status(grpc.then_some(fault.code() as u8));
+            break_off(&fault, grpc, pump.sink());
+        }
+    }
+}
+
+/// Answers with a fault before there was a head. A caller that is gone needs none.
+fn answer(fault: &Fault, grpc: bool, respond: &mut SendResponse<Bytes>) {
+    if grpc {
+        let _ = respond.send_response(fault.grpc_response(), true);
+        return;
+    }
+    let (parts, body) = fault.http_response().into_parts();
+    if let Ok(mut sink) = respond.send_response(Response::from_parts(parts, ()), false) {
+        let _ = sink.send_data(body, true);
+    }
+}
+
+/// Ends an answer that has begun.
+fn break_off(fault: &Fault, grpc: bool, sink: &mut SendStream<Bytes>) {
+    if grpc {
+        let _ = sink.send_trailers(fault.trailers());
+    } else {
+        sink.send_reset(h2::Reason::INTERNAL_ERROR);
+    }
+}
+
+/// Carries the answer of a call to hyper, for an HTTP/1.1 caller.
+pub async fn over_h1(prepare: impl Future<Output = Prepared>) -> Response<H1Answer> {
+    let Prepared { grpc, edge, record, outcome, reporter } = prepare.await;
+    let mut answer = H1Answer { state: State::Whole(Bytes::new()), record, reporter };
+    let outcome = match outcome {
+        Ok(mut exchange) => {
+            let head = poll_fn(|cx| exchange.poll_head(cx)).await;
+            head.map(|head| (head, exchange))
+        }
+        Err(fault) => Err(fault.into()),
+    };
+    match outcome {
+        Ok(((mut parts, body), exchange)) => {
+            edge.clean(&mut parts.headers);
+            headers::strip_hop_by_hop(&mut parts.headers);
+            parts.version = http::Version::HTTP_11;
+            answer.set_status(headers::grpc_status(&parts.headers));
+            answer.state = State::Open { body, exchange: Box::new(exchange), owed: 0 };
+            Response::from_parts(parts, answer)
+        }
+        Err(ended) => {
+            let fault = match ended {
+                Ended::Fault(fault) => fault,
+                // Its request broke off; hyper drops what is written to it.
+                Ended::CallerGone => Fault::after_send(
+                    crate::fault::Reason::Malformed,
+                    "the request broke off before its end",
+                ),
+            };
+            answer.reporter.fault(&fault);
+            answer.set_status(grpc.then_some(fault.code() as u8));
+            let (parts, body) = fault.http_response().into_parts();
+            answer.state = State::Whole(body);
+            Response::from_parts(parts, answer)
+        }
+    }
+}
+
+/// An answer's body as hyper pulls it.
+pub struct H1Answer {
+    state: State,
+    record: Option<Record>,
+    reporter: Reporter,
+}
+
+enum State {
+    Whole(Bytes),
+    Open { body: Body, exchange: Box<Exchange>, owed: usize },
+}
+
+impl H1Answer {
+    fn set_status(&mut self, status: Option<u8>) {
+        if let Some(record) = &mut self.record {
+            record.set_status(status);
+        }
+    }
+}
+
+impl http_body::Body for H1Answer {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let this = &mut *self;
+        let State::Open { body, exchange, owed } = &mut this.state else {
+            let State::Whole(bytes) = &mut this.state else { return Poll::Ready(None) };
+            let bytes = std::mem::take(bytes);
+            return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+        };
+        let owed_now = std::mem::take(owed);
+        if owed_now > 0 {
+            body.release(owed_now);
+            exchange.progressed();
+        }
+        let fault = match exchange.poll_side(cx) {
+            Err(Ended::Fault(fault)) => fault,
+            Err(Ended::CallerGone) => return Poll::Ready(None),
+            Ok(()) => match ready!(body.poll_piece(cx)) {
+                None => return Poll::Ready(None),
+                Some(Ok(Piece::Data(data))) => {
+                    *owed = data.len();
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Ok(Piece::Trailers(trailers))) => {
+                    let status = headers::grpc_status(&trailers);
+                    this.set_status(status);
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Some(Err(e)) => exchange.broken(&e),
+            },
+        };
+        // hyper closes the connection without the last chunk.
+        this.reporter.fault(&fault);
+        Poll::Ready(Some(Err(fault)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.state {
+            State::Whole(bytes) => bytes.is_empty(),
+            State::Open { body, .. } => body.is_end(),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! One call with its callee: the request going up, the answer coming down, and what may end both.
+//!
+//! Whoever carries the answer to the caller (an HTTP/2 stream, or hyper for HTTP/1.1) polls it.
+//! Dropping it ends the call at the callee at once: h2 sends RST_STREAM(CANCEL).
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use h2::client::ResponseFuture;
+use http::response::Parts;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::control::Control;
+use crate::fault::{Fault, Reason};
+use crate::outbound::endpoint::Pending;
+use crate::transport::body::{Body, BodyError};
+use crate::transport::pool::Lease;
+use crate::transport::pump::{End, Pump};
+
+/// How long a call may take.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// When the whole call must have ended.
+    pub deadline: Option<Instant>,
+    /// From the end of the request to the response head.
+    pub response: Option<std::time::Duration>,
+    /// Between two pieces, either way.
+    pub idle: Option<std::time::Duration>,
+}
+
+/// Why a call ended before its answer was whole.
+#[derive(Debug)]
+pub enum Ended {
+    /// The callee's fault or ours.
+    Fault(Fault),
+    /// The caller is gone: there is nobody to answer.
+    CallerGone,
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        Ended::Fault(fault)
+    }
+}
+
+type H1Response = Pin<Box<dyn Future<Output = hyper::Result<http::Response<Incoming>>>>>;
+
+/// Where the answer comes from.
+pub enum Answer {
+    /// An HTTP/2 stream, and its place on the connection.
+    H2(ResponseFuture, Lease),
+    /// An HTTP/1.1 connection.
+    H1(H1Response),
+}
+
+/// A call on its way.
+pub struct Exchange {
+    whom: Rc<str>,
+    upload: Option<Pump>,
+    answer: Answer,
+    control: Control,
+    limits: Limits,
+    /// Held until the response head.
+    pending: Option<Pending>,
+    has_head: bool,
+    stalled_down: bool,
+    timer: Option<(Wait, Pin<Box<Sleep>>)>,
+    moved: u64,
+}
+
+/// What the timer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    Deadline,
+    Head,
+    /// The moves that were counted when it was set.
+    Idle(u64),
+}
+
+impl Exchange {
+    /// A call that was just sent. `upload` is the rest of the request, `whom` the callee in words.
+    pub fn new(
+        whom: Rc<str>,
+        upload: Option<Pump>,
+        answer: Answer,
+        control: Control,
+        limits: Limits,
+        pending: Option<Pending>,
+    ) -> Self {
+        Self {
+            whom,
+            upload,
+            answer,
+            control,
+            limits,
+            pending,
+            has_head: false,
+            stalled_down: false,
+            timer: None,
+            moved: 0,
+        }
+    }
+
+    /// The response head.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Parts, Body), Ended>> {
+        self.poll_side(cx)?;
+        let (parts, body) = match &mut self.answer {
+            Answer::H2(response, _) => {
+                let response = ready!(Pin::new(response).poll(cx));
+                let response =
+                    response.map_err(|e| Fault::from_h2(format_args!("{}", self.whom), &e))?;
+                let (parts, stream) = response.into_parts();
+                (parts, Body::from_h2(stream))
+            }
+            Answer::H1(response) => {
+                let response = ready!(response.as_mut().poll(cx));
+                let response = response.map_err(|e| {
+                    let message = format!("the connection to {} was lost: {e}", self.whom);
+                    Fault::after_send(Reason::UpstreamReset, message)
+                })?;
+                let (parts, incoming) = response.into_parts();
+                (parts, Body::H1(incoming))
+            }
+        };
+        self.has_head = true;
+        self.timer.take_if(|(wait, _)| *wait != Wait::Deadline);
+        if let Some(pending) = self.pending.take() {
+            pending.answered();
+        }
+        Poll::Ready(Ok((parts, body)))
+    }
+
+    /// Everything beside the answer: the request's rest, the control, the clock. To be polled
+    /// whenever the answer is.
+    pub fn poll_side(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        if let Some(fault) = self.control.poll_fault(cx) {
+            return Err(fault.into());
+        }
+        if let Some(upload) = &mut self.upload {
+            let before = upload.moved();
+            let polled = upload.poll(cx, &mut |_| {});
+            self.moved += upload.moved() - before;
+            let stalled = upload.is_stalled();
+            match polled {
+                Poll::Pending => {}
+                Poll::Ready(End::Source(_)) => return Err(Ended::CallerGone),
+                // Whole, or the callee wants no more of it: its answer says why.
+                Poll::Ready(End::Whole | End::Sink(_)) => {
+                    self.upload = None;
+                    // The wait for the head begins now.
+                    self.timer.take_if(|(wait, _)| *wait != Wait::Deadline);
+                }
+            }
+            self.set_stalled(stalled && self.upload.is_some() || self.stalled_down);
+        }
+        self.poll_timer(cx)
+    }
+
+    /// Tells that the answer's next piece waits for the caller, or no more.
+    pub fn set_stalled_down(&mut self, stalled: bool) {
+        if self.stalled_down != stalled {
+            self.stalled_down = stalled;
+            let up = self.upload.as_ref().is_some_and(Pump::is_stalled);
+            self.set_stalled(stalled || up);
+        }
+    }
+
+    /// Tells that a piece of the answer went on.
+    pub fn progressed(&mut self) {
+        self.moved += 1;
+    }
+
+    /// What a broken answer means.
+    pub fn broken(&self, error: &BodyError) -> Fault {
+        match error {
+            BodyError::H2(e) => Fault::from_h2(format_args!("{}", self.whom), e),
+            BodyError::H1(e) => Fault::after_send(
+                Reason::UpstreamReset,
+                format!("the connection to {} was lost: {e}", self.whom),
+            ),
+        }
+    }
+
+    fn set_stalled(&mut self, stalled: bool) {
+        if let Answer::H2(_, lease) = &mut self.answer {
+            lease.set_stalled(stalled);
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        loop {
+            if self.timer.is_none() {
+                let Some((wait, at)) = self.next_wait() else { return Ok(()) };
+                self.timer = Some((wait, Box::pin(sleep_until(at))));
+            }
+            let Some((wait, sleep)) = &mut self.timer else { return Ok(()) };
+            if sleep.as_mut().poll(cx).is_pending() {
+                // What waits for the head begins only when the request has ended.
+                return Ok(());
+            }
+            let wait = *wait;
+            self.timer = None;
+            match wait {
+                Wait::Idle(moved) if moved != self.moved => {}
+                _ => return Err(self.expired(wait).into()),
+            }
+        }
+    }
+
+    fn next_wait(&self) -> Option<(Wait, Instant)> {
+        if let Some(deadline) = self.limits.deadline {
+            return Some((Wait::Deadline, deadline));
+        }
+        if !self.has_head && self.upload.is_none() {
+            let response = self.limits.response?;
+            return Some((Wait::Head, Instant::now() + response));
+        }
+        let idle = self.limits.idle?;
+        Some((Wait::Idle(self.moved), Instant::now() + idle))
+    }
+
+    fn expired(&self, wait: Wait) -> Fault {
+        let whom = &self.whom;
+        let message = match wait {
+            Wait::Deadline if self.has_head => format!("the deadline passed while {whom} answered"),
+            Wait::Deadline => format!("the deadline passed before {whom} answered"),
+            Wait::Head => format!(
+                "{whom} did not answer within {:?} (the response timeout; the caller set no deadline)",
+                self.limits.response.unwrap_or_default(),
+            ),
+            Wait::Idle(_) => format!(
+                "nothing moved between the caller and {whom} for {:?} (the idle timeout)",
+                self.limits.idle.unwrap_or_default(),
+            ),
+        };
+        Fault::after_send(Reason::DeadlineExceeded, message)
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("whom", &self.whom).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,122 @@
+//! Which headers cross which edge.
+//!
+//! Identity that a caller claims for itself never reaches an app, and what a sidecar says of a
+//! fault is never the app's word.
+
+use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Tells an app who called it: the peer's SPIFFE ID, verified.
+pub const PEER_ID: HeaderName = HeaderName::from_static("outrigger-peer-id");
+
+const FORWARDED_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const OURS: &str = "outrigger-";
+
+/// Takes off every header that only a sidecar may set.
+pub fn strip_reserved(headers: &mut HeaderMap) {
+    headers.remove(&FORWARDED_CERT);
+    // Names are looked at before any is collected: most requests carry none.
+    if headers.keys().any(|name| name.as_str().starts_with(OURS)) {
+        let reserved: Vec<HeaderName> =
+            headers.keys().filter(|name| name.as_str().starts_with(OURS)).cloned().collect();
+        for name in reserved {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Takes off what belongs to one HTTP/1.1 connection (RFC 9110 §7.6.1).
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+    for name in ["keep-alive", "proxy-connection"] {
+        headers.remove(name);
+    }
+    // The one value of TE that HTTP/2 knows.
+    if headers.get(TE).is_some_and(|te| te != "trailers") {
+        headers.remove(TE);
+    }
+}
+
+/// The size of a header list as RFC 9113 §6.5.2 counts it.
+pub fn list_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
+/// Whether the request is gRPC, by its content type.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().strip_prefix(GRPC))
+        // `application/grpc-web` is another protocol.
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// The `grpc-status` that headers or trailers state.
+pub fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    let value: &HeaderValue = headers.get("grpc-status")?;
+    value.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn forged_identity_is_taken_off() {
+        let mut headers = map(&[
+            ("outrigger-peer-id", "spiffe://td/svc/admin"),
+            ("outrigger-anything", "x"),
+            ("x-forwarded-client-cert", "URI=x"),
+            ("outriggers", "kept"),
+        ]);
+        headers.append(PEER_ID, HeaderValue::from_static("again"));
+        strip_reserved(&mut headers);
+        assert_eq!(headers, map(&[("outriggers", "kept")]));
+    }
+
+    #[test]
+    fn only_grpc_is_grpc() {
+        for (value, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;x=1", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(is_grpc(&map(&[("content-type", value)])), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_a_connection_stays_on_it() {
+        let mut headers = map(&[
+            ("connection", "x-one, keep-alive"),
+            ("x-one", "1"),
+            ("keep-alive", "5"),
+            ("te", "gzip"),
+            ("x-two", "2"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("x-two", "2")]));
+    }
+}

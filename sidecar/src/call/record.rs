@@ -1,0 +1,55 @@
+//! What one call leaves in the metrics, however it ends.
+
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use crate::fault::{Code, Fault};
+use crate::telemetry::labels::Direction;
+use crate::telemetry::metrics::{CallSeries, Shard};
+
+/// Counts one call from its begin to its end.
+pub struct Record {
+    series: Rc<CallSeries>,
+    begin: Instant,
+    /// CANCELLED until something better is known: a call that is dropped was given up.
+    status: Option<u8>,
+}
+
+impl Record {
+    /// Counts the call as in flight.
+    pub fn begin(series: Rc<CallSeries>, begin: Instant) -> Self {
+        series.begin();
+        Self { series, begin, status: Some(Code::Cancelled as u8) }
+    }
+
+    /// How it ended: a gRPC status, or none for what is not gRPC.
+    pub fn set_status(&mut self, status: Option<u8>) {
+        self.status = status;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.series.end(self.status, self.begin.elapsed());
+    }
+}
+
+/// Counts and logs the faults of one peer.
+#[derive(Clone)]
+pub struct Reporter {
+    /// The worker's metrics.
+    pub shard: Rc<Shard>,
+    /// Which way the call went.
+    pub direction: Direction,
+    /// The service at the other end.
+    pub peer: Rc<str>,
+}
+
+impl Reporter {
+    /// A call ended with this fault.
+    pub fn fault(&self, fault: &Fault) {
+        self.shard.fault(self.direction, &self.peer, fault.reason.as_str());
+        tracing::debug!(direction = self.direction.label(), peer = %self.peer, "{fault}");
+    }
+}

@@ -1,0 +1,3 @@
+//! What the control thread learns and publishes: immutable snapshots that workers read.
+
+pub mod snapshot;

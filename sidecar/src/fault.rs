@@ -1,0 +1,281 @@
+//! What went wrong with a call, whose it was, and whether it was delivered.
+//!
+//! Every error that the sidecar itself makes is a [`Fault`], and this is the one place where a
+//! fault becomes a gRPC status, an HTTP status and the metadata `outrigger-reason`. The set of
+//! reasons is closed: dashboards and retry rules rely on it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+/// The metadata that names the reason of a sidecar's own answer.
+pub const REASON_HEADER: HeaderName = HeaderName::from_static("outrigger-reason");
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// The closed set of reasons, as `outrigger-reason` and the label `reason` spell them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The authority names no service.
+    NoRoute,
+    /// The service has no endpoint that takes calls.
+    NoEndpoints,
+    /// Every attempt to connect failed.
+    ConnectFailed,
+    /// The TLS handshake failed.
+    TlsFailed,
+    /// The peer's certificate names another workload than was asked for.
+    IdentityMismatch,
+    /// No intention allows the call.
+    Denied,
+    /// The call's time was up.
+    DeadlineExceeded,
+    /// A limit on calls or streams was reached.
+    Overloaded,
+    /// The stream or its connection ended early.
+    UpstreamReset,
+    /// The app behind the inbound side cannot be reached.
+    AppUnreachable,
+    /// The sidecar is shutting down.
+    Draining,
+    /// A header list or a message is over its limit.
+    TooLarge,
+    /// The request breaks the protocol.
+    Malformed,
+}
+
+impl Reason {
+    /// The name on the wire and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Reason::NoRoute => "no_route",
+            Reason::NoEndpoints => "no_endpoints",
+            Reason::ConnectFailed => "connect_failed",
+            Reason::TlsFailed => "tls_failed",
+            Reason::IdentityMismatch => "identity_mismatch",
+            Reason::Denied => "denied",
+            Reason::DeadlineExceeded => "deadline_exceeded",
+            Reason::Overloaded => "overloaded",
+            Reason::UpstreamReset => "upstream_reset",
+            Reason::AppUnreachable => "app_unreachable",
+            Reason::Draining => "draining",
+            Reason::TooLarge => "too_large",
+            Reason::Malformed => "malformed",
+        }
+    }
+
+    /// The gRPC status and the HTTP status that a caller sees.
+    const fn statuses(self) -> (Code, StatusCode) {
+        match self {
+            // gRPC's own mapping of HTTP 404.
+            Reason::NoRoute => (Code::Unimplemented, StatusCode::NOT_FOUND),
+            Reason::NoEndpoints | Reason::Overloaded | Reason::Draining => {
+                (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Reason::ConnectFailed
+            | Reason::TlsFailed
+            | Reason::IdentityMismatch
+            | Reason::UpstreamReset
+            | Reason::AppUnreachable => (Code::Unavailable, StatusCode::BAD_GATEWAY),
+            Reason::Denied => (Code::PermissionDenied, StatusCode::FORBIDDEN),
+            Reason::DeadlineExceeded => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT),
+            Reason::TooLarge => {
+                (Code::ResourceExhausted, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+            }
+            Reason::Malformed => (Code::InvalidArgument, StatusCode::BAD_REQUEST),
+        }
+    }
+}
+
+/// The gRPC status codes that the sidecar answers with (grpc.io, "Status codes").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the names are gRPC's own")]
+pub enum Code {
+    Cancelled = 1,
+    Unknown = 2,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+}
+
+/// Whether the app may have seen the call. Only `No` is always safe to send again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The app saw nothing of it.
+    No,
+    /// Unknown: the connection ended, or something unforeseen happened.
+    Maybe,
+    /// The app saw it.
+    Yes,
+}
+
+/// One failed call: the reason, plain words for a person, and the delivery.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Which of the closed set it was.
+    pub reason: Reason,
+    /// What a person reads in `grpc-message`.
+    pub message: Cow<'static, str>,
+    /// Whether it may be sent again.
+    pub delivery: Delivery,
+    /// A status that says more than the reason's own, such as an RST_STREAM code's.
+    code: Option<Code>,
+}
+
+impl Fault {
+    /// A fault of which the app has seen nothing.
+    pub fn undelivered(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, message: message.into(), delivery: Delivery::No, code: None }
+    }
+
+    /// A fault after which the app may have seen the call.
+    pub fn after_send(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, message: message.into(), delivery: Delivery::Maybe, code: None }
+    }
+
+    /// What an HTTP/2 error on the callee's side of a stream means.
+    ///
+    /// `whom` is the callee in words. The codes follow gRPC over HTTP/2, "HTTP2 Transport
+    /// Mapping / Errors".
+    pub fn from_h2(whom: fmt::Arguments<'_>, error: &h2::Error) -> Self {
+        let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        // A stream above the last ID of a GOAWAY, or refused by the peer, was never processed.
+        let delivery = if error.is_remote() && (error.is_go_away() || refused) {
+            Delivery::No
+        } else {
+            Delivery::Maybe
+        };
+        let code = if error.is_reset() { error.reason().map(code_of_reset) } else { None };
+        let message = match error.reason() {
+            Some(reason) if error.is_reset() && error.is_remote() => {
+                format!("{whom} reset the stream: {}", name_of_reset(reason))
+            }
+            Some(reason) if error.is_go_away() => {
+                format!("the connection to {whom} closed: {}", name_of_reset(reason))
+            }
+            _ => format!("the connection to {whom} was lost: {error}"),
+        };
+        Self { reason: Reason::UpstreamReset, message: message.into(), delivery, code }
+    }
+
+    /// The gRPC status that the caller sees.
+    pub fn code(&self) -> Code {
+        self.code.unwrap_or(self.reason.statuses().0)
+    }
+
+    /// Trailers that end a gRPC call: after the head as trailers, before it as trailers-only.
+    pub fn trailers(&self) -> HeaderMap {
+        let mut trailers = HeaderMap::with_capacity(4);
+        self.write(&mut trailers);
+        trailers
+    }
+
+    fn write(&self, headers: &mut HeaderMap) {
+        headers.insert(GRPC_STATUS, HeaderValue::from(self.code() as u16));
+        headers.insert(GRPC_MESSAGE, percent_encoded(&self.message));
+        headers.insert(REASON_HEADER, HeaderValue::from_static(self.reason.as_str()));
+    }
+
+    /// The whole answer to a gRPC call that has no head yet ("Trailers-Only").
+    pub fn grpc_response(&self) -> Response<()> {
+        let mut response = Response::new(());
+        let headers = response.headers_mut();
+        headers.reserve(4);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        self.write(headers);
+        response
+    }
+
+    /// The whole answer to a request that is not gRPC: an HTTP status and a JSON body.
+    pub fn http_response(&self) -> Response<Bytes> {
+        let body = serde_json::json!({
+            "error": { "reason": self.reason.as_str(), "message": self.message }
+        });
+        let body = Bytes::from(body.to_string());
+        let length = HeaderValue::from(body.len());
+        let mut response = Response::new(body);
+        *response.status_mut() = self.reason.statuses().1;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, length);
+        headers.insert(REASON_HEADER, HeaderValue::from_static(self.reason.as_str()));
+        response
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason.as_str(), self.message)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// gRPC over HTTP/2, "HTTP2 Transport Mapping / Errors".
+fn code_of_reset(reason: h2::Reason) -> Code {
+    match reason {
+        h2::Reason::REFUSED_STREAM => Code::Unavailable,
+        h2::Reason::CANCEL => Code::Cancelled,
+        h2::Reason::ENHANCE_YOUR_CALM => Code::ResourceExhausted,
+        h2::Reason::INADEQUATE_SECURITY => Code::PermissionDenied,
+        h2::Reason::STREAM_CLOSED | h2::Reason::HTTP_1_1_REQUIRED => Code::Unknown,
+        _ => Code::Internal,
+    }
+}
+
+/// RFC 9113 §7, as it spells them.
+fn name_of_reset(reason: h2::Reason) -> Cow<'static, str> {
+    match reason {
+        h2::Reason::NO_ERROR => "NO_ERROR".into(),
+        h2::Reason::PROTOCOL_ERROR => "PROTOCOL_ERROR".into(),
+        h2::Reason::INTERNAL_ERROR => "INTERNAL_ERROR".into(),
+        h2::Reason::FLOW_CONTROL_ERROR => "FLOW_CONTROL_ERROR".into(),
+        h2::Reason::REFUSED_STREAM => "REFUSED_STREAM".into(),
+        h2::Reason::CANCEL => "CANCEL".into(),
+        h2::Reason::ENHANCE_YOUR_CALM => "ENHANCE_YOUR_CALM".into(),
+        other => format!("code {}", u32::from(other)).into(),
+    }
+}
+
+/// gRPC over HTTP/2, "Status-Message → Percent-Encoded".
+fn percent_encoded(message: &str) -> HeaderValue {
+    let mut out = Vec::with_capacity(message.len());
+    for byte in message.bytes() {
+        if matches!(byte, b' '..=b'~') && byte != b'%' {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        }
+    }
+    HeaderValue::from_bytes(&out)
+        .unwrap_or_else(|_| HeaderValue::from_static("unprintable message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_percent_encoded_as_grpc_asks() {
+        let fault = Fault::undelivered(Reason::NoRoute, "100 % of \"ü\"\n");
+        assert_eq!(fault.trailers()["grpc-message"], "100 %25 of \"%C3%BC\"%0A");
+        assert_eq!(fault.trailers()["grpc-status"], "12");
+        assert_eq!(fault.trailers()["outrigger-reason"], "no_route");
+    }
+
+    #[test]
+    fn what_is_not_grpc_gets_an_http_status_and_json() {
+        let response = Fault::undelivered(Reason::Denied, "no").http_response();
+        assert_eq!(response.status(), 403);
+        assert_eq!(response.body().as_ref(), br#"{"error":{"message":"no","reason":"denied"}}"#);
+    }
+}

@@ -1,0 +1,199 @@
+//! From the mesh to the app: the whole path of a call, outermost first.
+//!
+//! accept → mTLS (the peer's SPIFFE ID) → h2 or HTTP/1.1 → forged headers stripped, the true peer
+//! named → metrics → size → deadline → authorize → the app on loopback.
+
+pub mod app;
+pub mod authorize;
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use certs::{Peer, PeerFault};
+use http::HeaderValue;
+use http::request::Parts;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::call::carry::{Edge, Prepared};
+use crate::call::control::Control;
+use crate::call::deadline::{self, Timeout};
+use crate::call::exchange::{Exchange, Limits};
+use crate::call::record::{Record, Reporter};
+use crate::call::{headers, tracestate};
+use crate::fault::{Fault, Reason};
+use crate::outbound::{expired, malformed_timeout};
+use crate::telemetry::labels::Direction;
+use crate::telemetry::metrics::CallSeries;
+use crate::transport::body::Body;
+use crate::transport::io::{Io, Protocol};
+use crate::worker::Worker;
+use crate::worker::door::{Door, Guest};
+use crate::worker::serve::{self, Screen};
+
+/// Methods kept at hand a connection; the metrics bound them once more for the whole process.
+const SERIES: usize = 128;
+
+/// Serves one connection from the mesh.
+pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static) {
+    let (io, protocol, guest) = match handshake(&worker, io).await {
+        Ok(accepted) => accepted,
+        Err(fault) => {
+            worker.shard.handshake(Direction::Inbound, fault.label());
+            tracing::warn!(outcome = fault.label(), "inbound TLS handshake failed: {fault}");
+            return;
+        }
+    };
+    worker.shard.handshake(Direction::Inbound, "ok");
+    let peer = guest.peer.clone();
+    let door = Door::new(Some(guest));
+    let _registered = worker.register(&door);
+    let settings = worker.inbound_settings.clone();
+    let screen = Inbound::new(worker.clone(), peer);
+    serve::connection(io, protocol, door, settings, screen).await;
+}
+
+type Accepted<T> = (tokio_rustls::server::TlsStream<T>, Option<Protocol>, Guest);
+
+async fn handshake<T: Io>(worker: &Worker, io: T) -> Result<Accepted<T>, PeerFault> {
+    // Fair: who came first is served first.
+    let _place = worker.handshakes.acquire().await;
+    let identity = worker.mesh.identity.borrow().clone();
+    let no_identity = || PeerFault::Tls("this sidecar has no certificate yet".into());
+    let identity = identity.ok_or_else(no_identity)?;
+    let within = worker.config.timeouts.tls_handshake.duration();
+    let accepting = TlsAcceptor::from(identity.server_config()).accept(io);
+    let stream = match timeout(within, accepting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(e)) => return Err(PeerFault::from_io(&e)),
+        Err(_) => return Err(PeerFault::Tls(format!("the handshake took longer than {within:?}"))),
+    };
+    let session = stream.get_ref().1;
+    let chain = session.peer_certificates().unwrap_or_default();
+    let chain: Vec<_> = chain.iter().map(|cert| cert.clone().into_owned()).collect();
+    let peer = identity.peer(Some(&chain), SystemTime::now())?;
+    let protocol = (session.alpn_protocol() == Some(b"h2")).then_some(Protocol::H2);
+    Ok((stream, protocol, Guest { peer, chain }))
+}
+
+/// The inbound side of one worker, for one peer's connection.
+pub struct Inbound {
+    worker: Rc<Worker>,
+    peer: Peer,
+    /// The peer in metrics: its service, or its whole ID where it is none of Consul's.
+    label: Rc<str>,
+    peer_id: HeaderValue,
+    series: RefCell<HashMap<Box<str>, Rc<CallSeries>>>,
+}
+
+impl Screen for Inbound {
+    async fn call(self: Rc<Self>, head: Parts, body: Body, control: Control) -> Prepared {
+        let grpc = headers::is_grpc(&head.headers);
+        let begin = Instant::now();
+        let record = OnceCell::new();
+        let outcome = self.send(head, body, control, grpc, begin, &record).await;
+        Prepared {
+            grpc,
+            edge: Edge::App,
+            outcome,
+            record: record.into_inner(),
+            reporter: Reporter {
+                shard: self.worker.shard.clone(),
+                direction: Direction::Inbound,
+                peer: self.label.clone(),
+            },
+        }
+    }
+}
+
+impl Inbound {
+    fn new(worker: Rc<Worker>, peer: Peer) -> Rc<Self> {
+        let label = peer.id.service().unwrap_or_else(|| peer.id.as_str()).into();
+        // A SPIFFE ID is printable ASCII by its own rules.
+        let peer_id = HeaderValue::from_str(peer.id.as_str())
+            .unwrap_or_else(|_| HeaderValue::from_static("spiffe://unprintable"));
+        Rc::new(Self { worker, peer, label, peer_id, series: RefCell::default() })
+    }
+
+    async fn send(
+        &self,
+        mut head: Parts,
+        body: Body,
+        mut control: Control,
+        grpc: bool,
+        begin: Instant,
+        record: &OnceCell<Record>,
+    ) -> Result<Exchange, Fault> {
+        let worker = &*self.worker;
+        control.hold(worker.admit_stream()?);
+        headers::strip_reserved(&mut head.headers);
+        // What another host's sidecar wrote there is in another clock's time.
+        tracestate::take(&mut head.headers);
+        head.headers.insert(headers::PEER_ID, self.peer_id.clone());
+
+        let series = self.series(head.uri.path());
+        let timeout = deadline::read(&head.headers);
+        if timeout == Timeout::None {
+            series.without_deadline();
+        }
+        let _ = record.set(Record::begin(series, begin));
+        worker.check_size(&head.headers)?;
+
+        let deadline = match timeout {
+            Timeout::None => None,
+            Timeout::Malformed => return Err(malformed_timeout(&head.headers)),
+            Timeout::After(left) if left.is_zero() => {
+                return Err(expired("before the call reached the app"));
+            }
+            Timeout::After(left) => begin.checked_add(left),
+        };
+        worker.authorize(&self.peer.id)?;
+
+        if let Some(at) = deadline {
+            let now = Instant::now();
+            deadline::write(&mut head.headers, at, now);
+            let at = SystemTime::now() + at.saturating_duration_since(now);
+            let hop = tracestate::Hop { deadline: Some(at), attempt: attempt(&head) };
+            tracestate::put(&mut head.headers, &hop);
+        } else if let attempt @ 1.. = attempt(&head) {
+            tracestate::put(&mut head.headers, &tracestate::Hop { deadline: None, attempt });
+        }
+        let app = worker.app()?;
+        let sending = app.send(head, body);
+        let (answer, upload) = match deadline {
+            Some(at) => match tokio::time::timeout_at(at, sending).await {
+                Ok(sent) => sent?,
+                Err(_) => return Err(expired("before the app could be reached")),
+            },
+            None => sending.await?,
+        };
+        let limits = Limits { deadline, response: None, idle: worker.idle_timeout(grpc) };
+        Ok(Exchange::new(app.whom.clone(), upload, answer, control, limits, None))
+    }
+
+    fn series(&self, path: &str) -> Rc<CallSeries> {
+        let mut series = self.series.borrow_mut();
+        if let Some(known) = series.get(path) {
+            return known.clone();
+        }
+        let made = self.worker.shard.calls(Direction::Inbound, &self.label, path);
+        if series.len() < SERIES {
+            series.insert(path.into(), made.clone());
+        }
+        made
+    }
+}
+
+/// How many attempts came before this one (gRPC A6, `grpc-previous-rpc-attempts`).
+fn attempt(head: &Parts) -> u32 {
+    let value = head.headers.get("grpc-previous-rpc-attempts");
+    value.and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+impl From<authorize::Denial> for Fault {
+    fn from(denial: authorize::Denial) -> Self {
+        Fault::undelivered(Reason::Denied, denial.to_string())
+    }
+}

@@ -1,0 +1,167 @@
+//! The way to the app on loopback: h2c over a small pool, or HTTP/1.1 where the app speaks that.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderValue, Request, Uri, Version};
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use tokio::task::spawn_local;
+
+use crate::call::exchange::Answer;
+use crate::fault::{Fault, Reason};
+use crate::outbound::mesh::dial;
+use crate::transport::body::{Body, Pulled};
+use crate::transport::io::Dial;
+use crate::transport::pool::{Connect, ConnectFault, Opened, Pool, Settings};
+use crate::transport::pump::Pump;
+
+/// HTTP/1.1 connections that are kept for the next call.
+const SPARE: usize = 64;
+
+/// The app.
+pub struct App {
+    /// For people: `the app of "user-service" at 127.0.0.1:50051`.
+    pub whom: Rc<str>,
+    speaks: Speaks,
+}
+
+enum Speaks {
+    Grpc(Rc<Pool>),
+    Http1 { to: ToApp, spare: Rc<RefCell<Vec<SendRequest<Pulled>>>> },
+}
+
+/// Opens connections to the app.
+pub struct ToApp {
+    address: SocketAddr,
+    within: Duration,
+    dial: Rc<dyn Dial>,
+}
+
+impl ToApp {
+    /// At this address.
+    pub fn new(address: SocketAddr, within: Duration, dial: Rc<dyn Dial>) -> Self {
+        Self { address, within, dial }
+    }
+}
+
+impl Connect for ToApp {
+    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Opened, ConnectFault>> + '_>> {
+        Box::pin(async {
+            let io = dial(&*self.dial, self.address, self.within).await?;
+            Ok(Opened { io, not_after: None })
+        })
+    }
+}
+
+impl App {
+    /// An app that speaks gRPC.
+    pub fn grpc(service: &str, to: ToApp, settings: Rc<Settings>) -> Self {
+        let whom = whom(service, to.address);
+        Self { whom, speaks: Speaks::Grpc(Pool::new(Box::new(to), settings)) }
+    }
+
+    /// An app that speaks HTTP/1.1.
+    pub fn http1(service: &str, to: ToApp) -> Self {
+        let whom = whom(service, to.address);
+        Self { whom, speaks: Speaks::Http1 { to, spare: Rc::default() } }
+    }
+
+    /// Hands a call to the app.
+    ///
+    /// # Errors
+    /// `app_unreachable` where nothing was sent.
+    pub async fn send(&self, head: Parts, body: Body) -> Result<(Answer, Option<Pump>), Fault> {
+        match &self.speaks {
+            Speaks::Grpc(pool) => {
+                let lease = match pool.ready() {
+                    Some(lease) => lease,
+                    None => pool.lease().await.map_err(|fault| self.unreachable(&fault))?,
+                };
+                let end = body.is_end();
+                let sent = lease.send(Request::from_parts(head, ()), end);
+                let (answer, sink) =
+                    sent.map_err(|e| Fault::from_h2(format_args!("{}", self.whom), &e))?;
+                Ok((Answer::H2(answer, lease), (!end).then(|| Pump::new(body, sink))))
+            }
+            Speaks::Http1 { to, spare } => self.send_http1(to, spare, head, body).await,
+        }
+    }
+
+    async fn send_http1(
+        &self,
+        to: &ToApp,
+        spare: &Rc<RefCell<Vec<SendRequest<Pulled>>>>,
+        mut head: Parts,
+        body: Body,
+    ) -> Result<(Answer, Option<Pump>), Fault> {
+        origin_form(&mut head)?;
+        let mut sender = loop {
+            let Some(mut kept) = spare.borrow_mut().pop() else {
+                break self.open_http1(to).await?;
+            };
+            if kept.ready().await.is_ok() {
+                break kept;
+            }
+        };
+        let spare = spare.clone();
+        let answer = async move {
+            let response =
+                sender.send_request(Request::from_parts(head, Pulled::new(body))).await?;
+            spawn_local(async move {
+                // Ready again once the answer was read whole.
+                if sender.ready().await.is_ok() && spare.borrow().len() < SPARE {
+                    spare.borrow_mut().push(sender);
+                }
+            });
+            Ok(response)
+        };
+        Ok((Answer::H1(Box::pin(answer)), None))
+    }
+
+    async fn open_http1(&self, to: &ToApp) -> Result<SendRequest<Pulled>, Fault> {
+        let opened = to.connect().await.map_err(|fault| self.unreachable(&fault))?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(opened.io));
+        let (sender, connection) = handshake.await.map_err(|e| {
+            let message = format!("{} cannot be reached: {e}", self.whom);
+            Fault::undelivered(Reason::AppUnreachable, message)
+        })?;
+        spawn_local(async move {
+            let _ = connection.await;
+        });
+        Ok(sender)
+    }
+
+    fn unreachable(&self, fault: &ConnectFault) -> Fault {
+        let message = format!("{} cannot be reached: {}", self.whom, fault.message);
+        Fault::undelivered(Reason::AppUnreachable, message)
+    }
+}
+
+fn whom(service: &str, address: SocketAddr) -> Rc<str> {
+    format!("the app of \"{service}\" at {address}").into()
+}
+
+/// What came over HTTP/2, in HTTP/1.1's form (RFC 9112 §3.2.1).
+fn origin_form(head: &mut Parts) -> Result<(), Fault> {
+    if let Some(authority) = head.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        head.headers.insert(HOST, host);
+    }
+    let path = head.uri.path_and_query().cloned();
+    let path = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    head.uri = Uri::from(path);
+    head.version = Version::HTTP_11;
+    if head.method == http::Method::CONNECT {
+        let message = "CONNECT is not carried to an app that speaks HTTP/1.1";
+        return Err(Fault::undelivered(Reason::Malformed, message));
+    }
+    Ok(())
+}

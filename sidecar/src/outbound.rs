@@ -1,0 +1,283 @@
+//! From the app to the mesh: the whole path of a call, outermost first.
+//!
+//! accept on loopback → h2c or HTTP/1.1 → metrics → deadline → route → limits → balance →
+//! connection → mTLS, the expected workload checked. Retries and breakers wrap
+//! [`Outbound::send`] when they come.
+
+pub mod endpoint;
+pub mod ewma;
+pub mod mesh;
+pub mod route;
+pub mod upstream;
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::{HOST, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, Request, Uri, Version};
+use tokio::time::{Instant, timeout};
+
+use crate::call::carry::{Edge, Prepared};
+use crate::call::control::Control;
+use crate::call::deadline::{self, Timeout};
+use crate::call::exchange::{Answer, Exchange, Limits};
+use crate::call::record::{Record, Reporter};
+use crate::call::{headers, tracestate};
+use crate::fault::{Fault, Reason};
+use crate::telemetry::labels::Direction;
+use crate::transport::body::Body;
+use crate::transport::pump::Pump;
+use crate::worker::Worker;
+use crate::worker::serve::Screen;
+use endpoint::{Count, Pending};
+use upstream::Upstream;
+
+/// One call goes to so many endpoints that cannot be connected before it is given up.
+const PASSED_OVER: usize = 3;
+
+/// The outbound side of one worker, behind one listener.
+pub struct Outbound {
+    worker: Rc<Worker>,
+    /// The listener's own upstream, where it has one.
+    fixed: Option<crate::config::ServiceName>,
+}
+
+/// What is known of a call while it is prepared.
+struct Context {
+    begin: Instant,
+    grpc: bool,
+    record: OnceCell<Record>,
+    peer: OnceCell<Rc<str>>,
+}
+
+impl Screen for Outbound {
+    async fn call(self: Rc<Self>, head: Parts, body: Body, control: Control) -> Prepared {
+        let context = Context {
+            begin: Instant::now(),
+            grpc: headers::is_grpc(&head.headers),
+            record: OnceCell::new(),
+            peer: OnceCell::new(),
+        };
+        let outcome = self.send(head, body, control, &context).await;
+        Prepared {
+            grpc: context.grpc,
+            edge: Edge::Mesh,
+            outcome,
+            record: context.record.into_inner(),
+            reporter: Reporter {
+                shard: self.worker.shard.clone(),
+                direction: Direction::Outbound,
+                peer: context.peer.into_inner().unwrap_or_else(|| "".into()),
+            },
+        }
+    }
+}
+
+impl Outbound {
+    /// Behind a listener with or without an upstream of its own.
+    pub fn new(worker: Rc<Worker>, fixed: Option<crate::config::ServiceName>) -> Rc<Self> {
+        Rc::new(Self { worker, fixed })
+    }
+
+    async fn send(
+        &self,
+        mut head: Parts,
+        body: Body,
+        mut control: Control,
+        context: &Context,
+    ) -> Result<Exchange, Fault> {
+        let worker = &*self.worker;
+        control.hold(worker.admit_stream()?);
+        let hop = tracestate::take(&mut head.headers);
+        headers::strip_reserved(&mut head.headers);
+        let deadline = deadline_of(&head.headers, hop, context.begin)?;
+        mesh_form(&mut head)?;
+
+        let name = match &self.fixed {
+            Some(name) => name.clone(),
+            None => route::upstream(&head.uri)?,
+        };
+        let upstream = worker.upstream(&name)?;
+        let _ = context.peer.set(upstream.name.clone());
+        let series = upstream.series(head.uri.path(), || {
+            worker.shard.calls(Direction::Outbound, &upstream.name, head.uri.path())
+        });
+        if deadline.is_none() {
+            series.without_deadline();
+        }
+        let _ = context.record.set(Record::begin(series, context.begin));
+        worker.check_size(&head.headers)?;
+
+        let response = route::response_timeout(&upstream.config, &head);
+        let waiting = self.connect(&upstream, context.begin);
+        let (lease, endpoint, pending) = match deadline {
+            Some(at) => match tokio::time::timeout_at(at, waiting).await {
+                Ok(connected) => connected?,
+                Err(_) => return Err(expired(&format!("before \"{name}\" was connected"))),
+            },
+            None => waiting.await?,
+        };
+        if let Some(at) = deadline {
+            deadline::write(&mut head.headers, at, Instant::now());
+        }
+        let end = body.is_end();
+        let sent = lease.send(Request::from_parts(head, ()), end);
+        let (answer, sink) =
+            sent.map_err(|e| Fault::from_h2(format_args!("{}", endpoint.whom), &e))?;
+        let upload = (!end).then(|| Pump::new(body, sink));
+        let idle = worker.idle_timeout(context.grpc);
+        let limits = Limits { deadline, response: response.filter(|_| deadline.is_none()), idle };
+        let answer = Answer::H2(answer, lease);
+        let whom = endpoint.whom.clone();
+        Ok(Exchange::new(whom, upload, answer, control, limits, Some(pending)))
+    }
+
+    /// A place on a connection to an endpoint. Those that cannot be connected are passed over:
+    /// nothing was sent to them, so this is no retry.
+    async fn connect(
+        &self,
+        upstream: &Rc<Upstream>,
+        begin: Instant,
+    ) -> Result<(crate::transport::pool::Lease, Rc<endpoint::Endpoint>, Pending), Fault> {
+        let snapshot = match upstream.present() {
+            Some(snapshot) => snapshot,
+            None => self.first_snapshot(upstream).await?,
+        };
+        let config = &upstream.config;
+        let limit = config.in_flight.get();
+        let in_upstream = Count::admit(&snapshot.state.in_flight, limit).ok_or_else(|| {
+            Fault::undelivered(
+                Reason::Overloaded,
+                format!("{limit} calls to \"{}\" wait for an answer already", upstream.name),
+            )
+        })?;
+        snapshot.state.used.store(true, std::sync::atomic::Ordering::Relaxed);
+        let mut tried = Vec::new();
+        loop {
+            let endpoint = upstream.pick(&tried, begin)?;
+            let limit = config.in_flight_per_endpoint.get();
+            let Some(in_endpoint) = Count::admit(&endpoint.of.state.in_flight, limit) else {
+                tried.push(endpoint);
+                if tried.len() == PASSED_OVER {
+                    let message = format!(
+                        "{limit} calls wait for an answer of each endpoint of \"{}\" that was tried",
+                        upstream.name
+                    );
+                    return Err(Fault::undelivered(Reason::Overloaded, message));
+                }
+                continue;
+            };
+            let leased = match endpoint.pool.ready() {
+                Some(lease) => Ok(lease),
+                None => endpoint.pool.lease().await,
+            };
+            match leased {
+                Ok(lease) => {
+                    let counts = (in_upstream, in_endpoint);
+                    let pending = Pending::new(endpoint.clone(), counts, begin);
+                    return Ok((lease, endpoint, pending));
+                }
+                Err(fault) => {
+                    upstream.take_out(&endpoint, fault);
+                    tried.push(endpoint);
+                    if tried.len() == PASSED_OVER {
+                        // Its words list what was tried last.
+                        return Err(upstream.pick(&tried, begin).err().unwrap_or_else(|| {
+                            Fault::undelivered(
+                                Reason::ConnectFailed,
+                                format!(
+                                    "{PASSED_OVER} endpoints of \"{}\" could not be connected",
+                                    upstream.name
+                                ),
+                            )
+                        }));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn first_snapshot(
+        &self,
+        upstream: &Upstream,
+    ) -> Result<std::sync::Arc<crate::discovery::snapshot::Upstream>, Fault> {
+        let wait: Duration = self.worker.config.timeouts.discovery.duration();
+        timeout(wait, upstream.snapshot()).await.map_err(|_| {
+            Fault::undelivered(
+                Reason::NoEndpoints,
+                format!(
+                    "nothing is known of \"{}\" yet: Consul gave no answer within {wait:?}",
+                    upstream.name
+                ),
+            )
+        })
+    }
+}
+
+/// The earlier of what the caller asks for and what its own caller left it.
+fn deadline_of(
+    headers: &HeaderMap,
+    hop: Option<tracestate::Hop>,
+    now: Instant,
+) -> Result<Option<Instant>, Fault> {
+    let own = match deadline::read(headers) {
+        Timeout::None => None,
+        Timeout::After(left) => now.checked_add(left),
+        Timeout::Malformed => return Err(malformed_timeout(headers)),
+    };
+    let inherited = hop.and_then(|hop| hop.deadline).map(|at| {
+        // Both clocks are this host's.
+        now + at.duration_since(std::time::SystemTime::now()).unwrap_or_default()
+    });
+    let deadline = match (own, inherited) {
+        (Some(own), Some(inherited)) => Some(own.min(inherited)),
+        (own, inherited) => own.or(inherited),
+    };
+    match deadline {
+        Some(at) if at <= now => Err(expired("before the call was sent")),
+        deadline => Ok(deadline),
+    }
+}
+
+/// A `grpc-timeout` that is none.
+pub(crate) fn malformed_timeout(headers: &HeaderMap) -> Fault {
+    let found = headers.get("grpc-timeout").map(|v| String::from_utf8_lossy(v.as_bytes()));
+    Fault::undelivered(
+        Reason::Malformed,
+        format!(
+            "grpc-timeout is \"{}\", expected at most 8 digits and a unit of H, M, S, m, u, n",
+            found.unwrap_or_default()
+        ),
+    )
+}
+
+/// The time was up before the callee saw anything.
+pub(crate) fn expired(when: &str) -> Fault {
+    Fault::undelivered(Reason::DeadlineExceeded, format!("the deadline passed {when}"))
+}
+
+/// What an HTTP/1.1 caller sends, in HTTP/2's form (RFC 9113 §8.3).
+fn mesh_form(head: &mut Parts) -> Result<(), Fault> {
+    if head.version >= Version::HTTP_2 {
+        return Ok(());
+    }
+    if head.headers.contains_key(UPGRADE) {
+        let message = "an upgrade of the connection is not carried over the mesh";
+        return Err(Fault::undelivered(Reason::Malformed, message));
+    }
+    let host = head.headers.remove(HOST);
+    if head.uri.authority().is_none() || head.uri.scheme().is_none() {
+        let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        let built = Uri::builder().scheme("http").authority(host).path_and_query(path).build();
+        head.uri = built.map_err(|e| {
+            let message = format!("the host \"{host}\" and the target \"{path}\" make no URI: {e}");
+            Fault::undelivered(Reason::Malformed, message)
+        })?;
+    }
+    headers::strip_hop_by_hop(&mut head.headers);
+    head.version = Version::HTTP_2;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! One endpoint of an upstream as one worker knows it: its connections, its speed, whether it can
+//! be connected.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::ewma::PeakEwma;
+use crate::discovery::snapshot;
+use crate::transport::pool::{ConnectFault, Pool};
+
+/// One address that takes calls.
+pub struct Endpoint {
+    /// What is known of it.
+    pub of: snapshot::Endpoint,
+    /// For people: `"user-service" at 127.0.0.1:21001`.
+    pub whom: Rc<str>,
+    /// Its connections.
+    pub pool: Rc<Pool>,
+    ewma: RefCell<PeakEwma>,
+    in_flight: Cell<u32>,
+    down: RefCell<Option<ConnectFault>>,
+}
+
+impl Endpoint {
+    /// An endpoint that no call went to yet.
+    pub fn new(service: &str, of: snapshot::Endpoint, pool: Rc<Pool>, now: Instant) -> Rc<Self> {
+        let whom = format!("\"{service}\" at {}", of.address).into();
+        let ewma = RefCell::new(PeakEwma::new(now));
+        Rc::new(Self { of, whom, pool, ewma, in_flight: Cell::new(0), down: RefCell::new(None) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.of.address
+    }
+
+    /// What a call to it is expected to cost now; lower is better.
+    pub fn load(&self, now: Instant) -> f64 {
+        self.ewma.borrow().cost(now) * f64::from(self.in_flight.get() + 1)
+    }
+
+    /// Why it cannot be connected, while it cannot.
+    pub fn down(&self) -> Option<ConnectFault> {
+        self.down.borrow().clone()
+    }
+
+    /// Takes it out, or in again. Returns whether that changed anything.
+    pub fn set_down(&self, fault: Option<ConnectFault>) -> bool {
+        let was = self.down.replace(fault).is_some();
+        was != self.down.borrow().is_some()
+    }
+}
+
+/// A call that waits for its response head: counted in every limit that says "in flight".
+pub struct Pending {
+    endpoint: Option<(Rc<Endpoint>, Instant)>,
+    _counts: (Count, Count),
+}
+
+/// One more in a count of the whole process, until it is dropped.
+#[derive(Debug)]
+pub struct Count(Arc<AtomicUsize>);
+
+impl Count {
+    /// One more, unless `limit` is reached.
+    pub fn admit(count: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        let held = count.fetch_add(1, Ordering::Relaxed);
+        // Where it is not admitted, dropping it takes the one more back.
+        Some(Self(count.clone())).filter(|_| held < limit)
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pending {
+    /// A call that is about to go to this endpoint.
+    pub fn new(endpoint: Rc<Endpoint>, counts: (Count, Count), now: Instant) -> Self {
+        endpoint.in_flight.set(endpoint.in_flight.get() + 1);
+        Self { endpoint: Some((endpoint, now)), _counts: counts }
+    }
+
+    /// The head came: the time it took is the endpoint's speed.
+    pub fn answered(mut self) {
+        if let Some((endpoint, sent)) = self.endpoint.take() {
+            let now = Instant::now();
+            endpoint.ewma.borrow_mut().observe(now - sent, now);
+            endpoint.in_flight.set(endpoint.in_flight.get() - 1);
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some((endpoint, sent)) = self.endpoint.take() {
+            // No answer came: at least as slow as it was waited for, and never a quick success,
+            // so that an endpoint that fails at once does not draw every call.
+            let now = Instant::now();
+            let waited = (now - sent).max(Duration::from_millis(100));
+            endpoint.ewma.borrow_mut().observe(waited, now);
+            endpoint.in_flight.set(endpoint.in_flight.get() - 1);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Which upstream a call is for, and what its route sets.
+
+use std::time::Duration;
+
+use http::Uri;
+use http::request::Parts;
+
+use crate::config::{PathMatch, Route, RouteMatch, ServiceName, Upstream};
+use crate::fault::{Fault, Reason};
+
+/// The upstream that a request's authority names; for a loopback or IP authority the gRPC
+/// service's own name decides.
+///
+/// # Errors
+/// `no_route`, in words that say what was looked at.
+pub fn upstream(uri: &Uri) -> Result<ServiceName, Fault> {
+    let host = uri.authority().map(|authority| authority.host()).unwrap_or_default();
+    if is_address(host) {
+        return by_grpc_service(uri.path()).ok_or_else(|| {
+            Fault::undelivered(
+                Reason::NoRoute,
+                format!(
+                    "\"{host}\" is an address and the path \"{}\" names no gRPC service to route \
+                     by; set the authority to the service's name in Consul",
+                    shown(uri.path())
+                ),
+            )
+        });
+    }
+    let name = service_of(host);
+    name.parse::<ServiceName>().map_err(|_| {
+        Fault::undelivered(
+            Reason::NoRoute,
+            format!(
+                "the authority \"{}\" names no service: expected \"<service>\" or \
+                 \"<service>.service.consul\", in letters, digits and hyphens",
+                shown(host)
+            ),
+        )
+    })
+}
+
+/// What comes from the wire is shown, but not all of it.
+fn shown(text: &str) -> &str {
+    text.get(..text.len().min(80)).unwrap_or("…")
+}
+
+/// `user-service.service.consul`, with or without the last dot, names `user-service`.
+fn service_of(host: &str) -> &str {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.strip_suffix(".service.consul").unwrap_or(host)
+}
+
+fn is_address(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    bare.is_empty() || bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// `/user.v1.UserService/GetUser` is for `user-service`.
+fn by_grpc_service(path: &str) -> Option<ServiceName> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    // gRPC's own services (health, reflection) are everybody's and nobody's.
+    if method.is_empty() || method.contains('/') || service.starts_with("grpc.") {
+        return None;
+    }
+    kebab(service.rsplit('.').next()?).parse().ok()
+}
+
+/// `UserService` is `user-service`, `HTTPServer` is `http-server`.
+fn kebab(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 4);
+    let mut before: Option<char> = None;
+    let mut chars = name.chars().peekable();
+    while let Some(c) = chars.next() {
+        let after_word = before.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let ends_acronym = before.is_some_and(|b| b.is_ascii_uppercase())
+            && chars.peek().is_some_and(char::is_ascii_lowercase);
+        if c.is_ascii_uppercase() && (after_word || ends_acronym) {
+            out.push('-');
+        }
+        out.push(if c == '_' { '-' } else { c.to_ascii_lowercase() });
+        before = Some(c);
+    }
+    out
+}
+
+/// The response timeout for a request: its route's, else the upstream's.
+pub fn response_timeout(upstream: &Upstream, head: &Parts) -> Option<Duration> {
+    let route = upstream.routes.iter().find(|route| matches(route, head));
+    route.map_or(upstream.timeout, |route| route.timeout).limit()
+}
+
+fn matches(Route { matches: RouteMatch { path, headers }, .. }: &Route, head: &Parts) -> bool {
+    let path_matches = match path {
+        PathMatch::Any => true,
+        PathMatch::Exact(exact) => head.uri.path() == exact,
+        PathMatch::Prefix(prefix) => head.uri.path().starts_with(prefix),
+    };
+    path_matches
+        && headers.iter().all(|(name, value)| head.headers.get_all(name).iter().any(|v| v == value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routed(uri: &str) -> Option<String> {
+        upstream(&uri.parse().unwrap()).ok().map(|name| name.to_string())
+    }
+
+    #[test]
+    fn the_authority_names_the_service() {
+        for (uri, expected) in [
+            ("http://user-service/p.S/M", Some("user-service")),
+            ("http://user-service:9000/p.S/M", Some("user-service")),
+            ("http://user-service.service.consul/p.S/M", Some("user-service")),
+            ("http://user-service.service.consul.:80/p.S/M", Some("user-service")),
+            ("http://example.com/p.S/M", None),
+            ("http://user_service/p.S/M", None),
+        ] {
+            assert_eq!(routed(uri).as_deref(), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn an_address_leaves_the_choice_to_the_grpc_service() {
+        for (uri, expected) in [
+            ("http://127.0.0.1:15001/user.v1.UserService/GetUser", Some("user-service")),
+            ("http://localhost:15001/order.v1.OrderService/X", Some("order-service")),
+            ("http://[::1]:15001/HTTPServer/X", Some("http-server")),
+            ("http://10.0.0.1/a.b.Chat/X", Some("chat")),
+            ("http://127.0.0.1/grpc.health.v1.Health/Check", None),
+            ("http://127.0.0.1/just/a/path", None),
+            ("http://127.0.0.1/", None),
+        ] {
+            assert_eq!(routed(uri).as_deref(), expected, "{uri}");
+        }
+    }
+}

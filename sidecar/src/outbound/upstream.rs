@@ -1,0 +1,214 @@
+//! One upstream as one worker knows it: its endpoints, and the choice among them.
+//!
+//! An endpoint that cannot be connected is out until a connection in the background succeeds. The
+//! choice looks at two endpoints, however many there are.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep};
+
+use super::endpoint::Endpoint;
+use crate::config;
+use crate::discovery::snapshot;
+use crate::fault::{Fault, Reason};
+use crate::telemetry::metrics::CallSeries;
+use crate::transport::pool::{ConnectFault, ConnectStage, Pool};
+
+/// The first wait before an endpoint that is down is tried again; doubled up to the last.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LAST: Duration = Duration::from_secs(1);
+
+/// Series kept at hand; the metrics bound them once more for the whole process.
+const SERIES: usize = 512;
+
+/// One upstream.
+pub struct Upstream {
+    /// Its name in Consul.
+    pub name: Rc<str>,
+    /// How it is called.
+    pub config: Arc<config::Upstream>,
+    snapshot: RefCell<Option<Arc<snapshot::Upstream>>>,
+    endpoints: RefCell<Vec<Rc<Endpoint>>>,
+    /// Those that calls go to.
+    up: RefCell<Vec<Rc<Endpoint>>>,
+    arrived: Notify,
+    series: RefCell<HashMap<Box<str>, Rc<CallSeries>>>,
+}
+
+impl Upstream {
+    /// An upstream that nothing is known of yet.
+    pub fn new(name: &str, config: Arc<config::Upstream>) -> Rc<Self> {
+        Rc::new(Self {
+            name: name.into(),
+            config,
+            snapshot: RefCell::default(),
+            endpoints: RefCell::default(),
+            up: RefCell::default(),
+            arrived: Notify::new(),
+            series: RefCell::default(),
+        })
+    }
+
+    /// The present snapshot, or the first one once it is there.
+    pub async fn snapshot(&self) -> Arc<snapshot::Upstream> {
+        loop {
+            let arrived = self.arrived.notified();
+            if let Some(snapshot) = &*self.snapshot.borrow() {
+                return snapshot.clone();
+            }
+            arrived.await;
+        }
+    }
+
+    /// The present snapshot, if there is one.
+    pub fn present(&self) -> Option<Arc<snapshot::Upstream>> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Takes a snapshot in. Endpoints that stay keep their connections; calls on one that goes
+    /// end by themselves.
+    pub fn apply(
+        &self,
+        snapshot: Arc<snapshot::Upstream>,
+        pool: impl Fn(&snapshot::Endpoint) -> Rc<Pool>,
+        now: Instant,
+    ) {
+        let mut known: HashMap<_, _> = self
+            .endpoints
+            .take()
+            .into_iter()
+            .map(|endpoint| ((endpoint.of.address, endpoint.of.identity.clone()), endpoint))
+            .collect();
+        let endpoints: Vec<_> = snapshot
+            .endpoints
+            .iter()
+            .map(|of| {
+                known
+                    .remove(&(of.address, of.identity.clone()))
+                    .unwrap_or_else(|| Endpoint::new(&self.name, of.clone(), pool(of), now))
+            })
+            .collect();
+        *self.up.borrow_mut() = endpoints.iter().filter(|e| e.down().is_none()).cloned().collect();
+        *self.endpoints.borrow_mut() = endpoints;
+        *self.snapshot.borrow_mut() = Some(snapshot);
+        self.arrived.notify_waiters();
+    }
+
+    /// The better of two endpoints chosen at random (P2C), none that was tried before.
+    ///
+    /// # Errors
+    /// `no_endpoints`, in words that list why.
+    pub fn pick(&self, tried: &[Rc<Endpoint>], now: Instant) -> Result<Rc<Endpoint>, Fault> {
+        let up = self.up.borrow();
+        let fresh = |endpoint: &&Rc<Endpoint>| !tried.iter().any(|t| Rc::ptr_eq(t, endpoint));
+        let n = up.len();
+        if n > 2 && tried.is_empty() {
+            let first = fastrand::usize(..n);
+            let second = (first + fastrand::usize(1..n)) % n;
+            let (first, second) = (&up[first], &up[second]);
+            let better = if first.load(now) <= second.load(now) { first } else { second };
+            return Ok(better.clone());
+        }
+        // From a random place on, so that equals share.
+        let start = if n > 1 { fastrand::usize(..n) } else { 0 };
+        let turned = up[start..].iter().chain(&up[..start]);
+        let candidates = turned.filter(fresh).take(2);
+        candidates
+            .min_by(|a, b| a.load(now).total_cmp(&b.load(now)))
+            .cloned()
+            .ok_or_else(|| self.none_left())
+    }
+
+    /// Takes an endpoint out until it can be connected again.
+    pub fn take_out(self: &Rc<Self>, endpoint: &Rc<Endpoint>, fault: ConnectFault) {
+        if !endpoint.set_down(Some(fault)) {
+            return;
+        }
+        self.up.borrow_mut().retain(|other| !Rc::ptr_eq(other, endpoint));
+        spawn_local(bring_back(Rc::downgrade(self), Rc::downgrade(endpoint)));
+    }
+
+    /// The series of a method, kept at hand.
+    pub fn series(&self, path: &str, make: impl FnOnce() -> Rc<CallSeries>) -> Rc<CallSeries> {
+        let mut series = self.series.borrow_mut();
+        if let Some(known) = series.get(path) {
+            return known.clone();
+        }
+        let made = make();
+        if series.len() < SERIES {
+            series.insert(path.into(), made.clone());
+        }
+        made
+    }
+
+    /// New calls go out on new connections.
+    pub fn retire_connections(&self) {
+        for endpoint in self.endpoints.borrow().iter() {
+            endpoint.pool.retire();
+        }
+    }
+
+    fn none_left(&self) -> Fault {
+        let name = &self.name;
+        let endpoints = self.endpoints.borrow();
+        let critical = self.snapshot.borrow().as_ref().map_or(0, |snapshot| snapshot.critical);
+        if endpoints.is_empty() && critical == 0 {
+            let message = format!(
+                "no endpoint of \"{name}\" takes calls: none is registered in Consul (is the name \
+                 right, and does the service run with its sidecar?)"
+            );
+            return Fault::undelivered(Reason::NoEndpoints, message);
+        }
+        let mut message =
+            format!("no endpoint of \"{name}\" takes calls: {} known", endpoints.len() + critical);
+        let faults: Vec<_> = endpoints.iter().filter_map(|endpoint| endpoint.down()).collect();
+        if critical > 0 {
+            message.push_str(&format!(", {critical} critical in Consul"));
+        }
+        let mut reason = Reason::NoEndpoints;
+        if let Some(last) = faults.last() {
+            let down = faults.len();
+            message
+                .push_str(&format!(", {down} that cannot be connected (last: {})", last.message));
+            reason = match last.stage {
+                ConnectStage::Connect => Reason::ConnectFailed,
+                ConnectStage::Tls => Reason::TlsFailed,
+                ConnectStage::Identity => Reason::IdentityMismatch,
+            };
+        }
+        Fault::undelivered(reason, message)
+    }
+}
+
+/// Tries an endpoint in the background until a connection succeeds or it is gone.
+async fn bring_back(upstream: Weak<Upstream>, endpoint: Weak<Endpoint>) {
+    let mut wait = RETRY_FIRST;
+    loop {
+        // Jitter, so that callers do not return as one.
+        sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+        wait = (wait * 2).min(RETRY_LAST);
+        let (Some(upstream), Some(endpoint)) = (upstream.upgrade(), endpoint.upgrade()) else {
+            return;
+        };
+        match endpoint.pool.lease().await {
+            Ok(_connected) => {
+                endpoint.set_down(None);
+                let is_member =
+                    upstream.endpoints.borrow().iter().any(|e| Rc::ptr_eq(e, &endpoint));
+                if is_member {
+                    upstream.up.borrow_mut().push(endpoint);
+                }
+                return;
+            }
+            Err(fault) => {
+                endpoint.set_down(Some(fault));
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! A pool of HTTP/2 client connections to one address, owned by one worker.
+//!
+//! A connection counts as opened only once the other end's first bytes were read: until then
+//! nothing was sent on it, so a refusal (TLS 1.3 tells a refused client no sooner) costs no call.
+//! Another connection opens when streams run out or when a call on the present one is stalled on
+//! flow control, so that one stalled call never stops others.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
+use http::Request;
+use tokio::sync::Mutex;
+use tokio::task::spawn_local;
+use tokio::time::{sleep, timeout};
+
+use super::io::{Activity, Io, Watched};
+use super::keepalive::Keepalive;
+
+/// Opens connections to one address.
+pub trait Connect {
+    /// One attempt, TLS included.
+    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Opened, ConnectFault>> + '_>>;
+}
+
+/// A connection that HTTP/2 has not begun on yet.
+pub struct Opened {
+    /// Its bytes.
+    pub io: Box<dyn Io>,
+    /// When the peer's certificate ends; no new call goes out on it after that.
+    pub not_after: Option<SystemTime>,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectStage {
+    /// TCP, or the first bytes of HTTP/2.
+    Connect,
+    /// The TLS handshake.
+    Tls,
+    /// The peer proved to be someone else.
+    Identity,
+}
+
+/// Why an attempt failed. Nothing was sent.
+#[derive(Clone, Debug)]
+pub struct ConnectFault {
+    /// How far it got.
+    pub stage: ConnectStage,
+    /// In plain words, the address included.
+    pub message: String,
+}
+
+/// How the pool speaks HTTP/2.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A stream's receive window, in bytes.
+    pub stream_window: u32,
+    /// A connection's receive window, in bytes; at least 4 of a stream's.
+    pub connection_window: u32,
+    /// The largest frame that is accepted, in bytes.
+    pub max_frame: u32,
+    /// The largest header list that is accepted, in bytes.
+    pub max_header_list: u32,
+    /// Connections at most.
+    pub connections: usize,
+    /// PINGs; none where the other end would take them ill.
+    pub keepalive: Option<Keepalive>,
+    /// Time for the other end's first bytes.
+    pub first_bytes: Duration,
+    /// How long a connection beside the first is kept without a call.
+    pub idle: Duration,
+}
+
+/// The connections to one address.
+pub struct Pool {
+    connect: Box<dyn Connect>,
+    settings: Rc<Settings>,
+    connections: RefCell<Vec<Rc<Connection>>>,
+    /// One attempt at a time; who waits shares its outcome.
+    turn: Mutex<()>,
+    attempts: Cell<u64>,
+    last_fault: RefCell<Option<ConnectFault>>,
+}
+
+struct Connection {
+    sender: RefCell<SendRequest<Bytes>>,
+    streams: Rc<Cell<usize>>,
+    stalled: Cell<usize>,
+}
+
+/// A place for one call on a connection.
+pub struct Lease {
+    connection: Rc<Connection>,
+    stalled: bool,
+}
+
+impl Pool {
+    /// A pool without connections yet.
+    pub fn new(connect: Box<dyn Connect>, settings: Rc<Settings>) -> Rc<Self> {
+        Rc::new(Self {
+            connect,
+            settings,
+            connections: RefCell::default(),
+            turn: Mutex::new(()),
+            attempts: Cell::new(0),
+            last_fault: RefCell::new(None),
+        })
+    }
+
+    /// A place on a connection that takes calls, without waiting, where there is one.
+    pub fn ready(&self) -> Option<Lease> {
+        self.pick().filter(|connection| connection.stalled.get() == 0).map(Lease::new)
+    }
+
+    /// A place on a connection; opens one where that is needed.
+    ///
+    /// # Errors
+    /// Where no connection could be opened. Nothing was sent.
+    pub async fn lease(self: &Rc<Self>) -> Result<Lease, ConnectFault> {
+        if let Some(lease) = self.ready() {
+            return Ok(lease);
+        }
+        match self.grow().await {
+            Ok(connection) => Ok(Lease::new(connection)),
+            // A stalled connection is better than none.
+            Err(fault) => self.pick().map(Lease::new).ok_or(fault),
+        }
+    }
+
+    /// New calls go out on new connections; those open end with their calls.
+    pub fn retire(&self) {
+        self.connections.borrow_mut().clear();
+    }
+
+    /// The open connection with the fewest stalled, then the fewest open streams.
+    fn pick(&self) -> Option<Rc<Connection>> {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| connection.is_open());
+        let free = connections.iter().filter(|connection| connection.has_room());
+        free.min_by_key(|c| (c.stalled.get(), c.streams.get())).cloned()
+    }
+
+    async fn grow(self: &Rc<Self>) -> Result<Rc<Connection>, ConnectFault> {
+        let seen = self.attempts.get();
+        let _turn = self.turn.lock().await;
+        let others_ended = self.attempts.get() != seen;
+        if let Some(connection) = self.pick()
+            && (connection.stalled.get() == 0
+                || self.connections.borrow().len() >= self.settings.connections)
+        {
+            return Ok(connection);
+        }
+        if others_ended && let Some(fault) = self.last_fault.borrow().clone() {
+            return Err(fault);
+        }
+        if self.connections.borrow().len() >= self.settings.connections {
+            let message = format!("all {} connections are full", self.settings.connections);
+            return Err(ConnectFault { stage: ConnectStage::Connect, message });
+        }
+        let outcome = self.open().await;
+        self.attempts.set(self.attempts.get() + 1);
+        *self.last_fault.borrow_mut() = outcome.as_ref().err().cloned();
+        let connection = outcome?;
+        self.connections.borrow_mut().push(connection.clone());
+        Ok(connection)
+    }
+
+    async fn open(self: &Rc<Self>) -> Result<Rc<Connection>, ConnectFault> {
+        let Opened { io, not_after } = self.connect.connect().await?;
+        let failed = |e: &dyn std::fmt::Display| ConnectFault {
+            stage: ConnectStage::Connect,
+            message: format!("HTTP/2 did not begin: {e}"),
+        };
+        let activity = Rc::new(Activity::default());
+        let watched = Watched::new(io, activity.clone());
+        let (sender, mut http2) =
+            self.builder().handshake(watched).await.map_err(|e| failed(&e))?;
+        let pings = http2.ping_pong();
+        let first = poll_fn(|cx| {
+            // Polled first, so that an error is seen where both are ready.
+            match Pin::new(&mut http2).poll(cx) {
+                Poll::Ready(Err(e)) => Poll::Ready(Err(match activity.refused() {
+                    Some(fault) => {
+                        ConnectFault { stage: ConnectStage::Tls, message: fault.to_string() }
+                    }
+                    None => failed(&e),
+                })),
+                Poll::Ready(Ok(())) => Poll::Ready(Err(failed(&"it was closed"))),
+                Poll::Pending => activity.poll_first(cx).map(Ok),
+            }
+        });
+        match timeout(self.settings.first_bytes, first).await {
+            Ok(outcome) => outcome?,
+            Err(_) => {
+                return Err(failed(&format_args!(
+                    "no answer within {:?}",
+                    self.settings.first_bytes
+                )));
+            }
+        }
+        let streams = Rc::new(Cell::new(0));
+        let connection = Rc::new(Connection {
+            sender: RefCell::new(sender),
+            streams: streams.clone(),
+            stalled: Cell::new(0),
+        });
+        let keepalive = self.settings.keepalive;
+        let lifetime = lifetime(Rc::downgrade(self), Rc::downgrade(&connection), not_after);
+        spawn_local(async move {
+            let dead = async {
+                match (keepalive, pings) {
+                    (Some(keepalive), Some(pings)) => {
+                        keepalive.watch(pings, &activity, &streams).await;
+                    }
+                    _ => pending().await,
+                }
+            };
+            // What is dropped here takes the connection's calls with it.
+            tokio::select! {
+                biased;
+                _ = &mut http2 => {}
+                () = dead => {}
+                () = lifetime => {
+                    let _ = http2.await;
+                }
+            }
+        });
+        Ok(connection)
+    }
+
+    fn builder(&self) -> h2::client::Builder {
+        let settings = &self.settings;
+        let mut builder = h2::client::Builder::new();
+        builder
+            .enable_push(false)
+            .initial_window_size(settings.stream_window)
+            .initial_connection_window_size(settings.connection_window)
+            .max_frame_size(settings.max_frame)
+            .max_header_list_size(settings.max_header_list)
+            .max_send_buffer_size(settings.stream_window as usize);
+        builder
+    }
+}
+
+/// Ends once the connection is to take no more calls: its peer's certificate ended, or it was
+/// long idle beside others.
+async fn lifetime(pool: Weak<Pool>, connection: Weak<Connection>, not_after: Option<SystemTime>) {
+    let left = |at: SystemTime| at.duration_since(SystemTime::now()).unwrap_or_default();
+    loop {
+        let Some(idle) = pool.upgrade().map(|pool| pool.settings.idle) else { return };
+        let tick = not_after.map_or(idle, |at| idle.min(left(at)));
+        let before = connection.upgrade().map(|c| c.streams.get());
+        sleep(tick).await;
+        let (Some(pool), Some(connection)) = (pool.upgrade(), connection.upgrade()) else { return };
+        let expired = not_after.is_some_and(|at| left(at).is_zero());
+        let idle = before == Some(0) && connection.streams.get() == 0;
+        let mut connections = pool.connections.borrow_mut();
+        if expired || (idle && connections.len() > 1) {
+            connections.retain(|other| !Rc::ptr_eq(other, &connection));
+            return;
+        }
+    }
+}
+
+impl Connection {
+    fn is_open(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !matches!(self.sender.borrow_mut().poll_ready(&mut cx), Poll::Ready(Err(_)))
+    }
+
+    fn has_room(&self) -> bool {
+        self.streams.get() < self.sender.borrow().current_max_send_streams()
+    }
+}
+
+impl Lease {
+    fn new(connection: Rc<Connection>) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        Self { connection, stalled: false }
+    }
+
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// h2's, before anything was sent.
+    pub fn send(
+        &self,
+        request: Request<()>,
+        end: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        self.connection.sender.borrow_mut().send_request(request, end)
+    }
+
+    /// Says whether this call waits for flow control.
+    pub fn set_stalled(&mut self, stalled: bool) {
+        if self.stalled != stalled {
+            self.stalled = stalled;
+            let count = &self.connection.stalled;
+            count.set(if stalled { count.get() + 1 } else { count.get() - 1 });
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.set_stalled(false);
+        self.connection.streams.set(self.connection.streams.get() - 1);
+    }
+}

@@ -1,0 +1,122 @@
+//! Moves one direction of a call: a body into an HTTP/2 stream.
+//!
+//! Invariant: at most one piece is held. It is read only when the one before it went on, and its
+//! sender gets credit only then.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::SendStream;
+use http::HeaderMap;
+
+use super::body::{Body, BodyError, Piece};
+
+/// One direction of one call.
+#[derive(Debug)]
+pub struct Pump {
+    body: Body,
+    sink: SendStream<Bytes>,
+    held: Bytes,
+    /// The held piece is the body's last.
+    last: bool,
+    /// Pieces that went on; what only asks "did anything move" compares this.
+    moved: u64,
+}
+
+/// How a pump ended.
+#[derive(Debug)]
+pub enum End {
+    /// The body went on whole, and the stream's sending half is closed.
+    Whole,
+    /// The body broke off; the sink is still open.
+    Source(BodyError),
+    /// The sink takes no more.
+    Sink(h2::Error),
+}
+
+impl Pump {
+    /// A pump that has moved nothing yet.
+    pub fn new(body: Body, sink: SendStream<Bytes>) -> Self {
+        Self { body, sink, held: Bytes::new(), last: false, moved: 0 }
+    }
+
+    /// True while a piece waits for the sink's flow-control window.
+    pub fn is_stalled(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Pieces that went on so far.
+    pub fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// The stream that this pump fills.
+    pub fn sink(&mut self) -> &mut SendStream<Bytes> {
+        &mut self.sink
+    }
+
+    /// Moves what can be moved. `on_trailers` may look at the trailers and change them.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        on_trailers: &mut dyn FnMut(&mut HeaderMap),
+    ) -> Poll<End> {
+        loop {
+            if !self.held.is_empty() {
+                match self.push(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(e)) => return Poll::Ready(End::Sink(e)),
+                    Poll::Ready(Ok(())) if self.last => return Poll::Ready(End::Whole),
+                    Poll::Ready(Ok(())) => {}
+                }
+            }
+            match self.body.poll_piece(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(Piece::Data(data)))) => {
+                    // Known now, the end rides on the last DATA frame.
+                    self.last = self.body.is_end();
+                    self.sink.reserve_capacity(data.len());
+                    self.held = data;
+                }
+                Poll::Ready(Some(Ok(Piece::Trailers(mut trailers)))) => {
+                    on_trailers(&mut trailers);
+                    return Poll::Ready(close(self.sink.send_trailers(trailers)));
+                }
+                Poll::Ready(None) => {
+                    return Poll::Ready(close(self.sink.send_data(Bytes::new(), true)));
+                }
+                Poll::Ready(Some(Err(e))) => return Poll::Ready(End::Source(e)),
+            }
+        }
+    }
+
+    /// Sends the held piece as far as the window allows.
+    fn push(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        while !self.held.is_empty() {
+            let room = self.sink.capacity();
+            if room == 0 {
+                match self.sink.poll_capacity(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Some(Ok(_))) => continue,
+                    Poll::Ready(Some(Err(e))) => return Poll::Ready(Err(e)),
+                    Poll::Ready(None) => {
+                        return Poll::Ready(Err(h2::Reason::STREAM_CLOSED.into()));
+                    }
+                }
+            }
+            let piece = self.held.split_to(room.min(self.held.len()));
+            let n = piece.len();
+            self.sink.send_data(piece, self.last && self.held.is_empty())?;
+            self.body.release(n);
+            self.moved += 1;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn close(result: Result<(), h2::Error>) -> End {
+    match result {
+        Ok(()) => End::Whole,
+        Err(e) => End::Sink(e),
+    }
+}

@@ -1,0 +1,359 @@
+//! One worker: a thread with its own runtime, its own connection pools and its own metric shard.
+//!
+//! A connection that came to a worker stays there, and so does every call on it: nothing on a
+//! call's path waits for a lock. What the control thread publishes arrives as [`Command`]s.
+
+pub mod door;
+pub mod fleet;
+pub mod serve;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use certs::{Identity, SpiffeId};
+use http::HeaderMap;
+use slab::Slab;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::Instant;
+
+use crate::call::headers;
+use crate::config::{AppProtocol, Config, ServiceName};
+use crate::discovery::snapshot;
+use crate::fault::{Fault, Reason};
+use crate::inbound::app::{App, ToApp};
+use crate::inbound::authorize::Intentions;
+use crate::outbound::endpoint::Count;
+use crate::outbound::mesh::{Mesh, ToEndpoint};
+use crate::outbound::upstream::Upstream;
+use crate::telemetry::labels::Direction;
+use crate::telemetry::metrics::Shard;
+use crate::transport::io::Dial;
+use crate::transport::keepalive::Keepalive;
+use crate::transport::pool::{self, Pool};
+use door::Door;
+
+/// How long a connection beside the first is kept without a call.
+const SPARE_IDLE: Duration = Duration::from_secs(60);
+
+/// Connections to one address at most, for each worker.
+const POOL: usize = 8;
+
+/// Time for the first bytes of a connection, and for a whole HTTP/1.1 head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the workers of one process share.
+pub struct Shared {
+    /// Streams open in the whole process.
+    open_streams: Arc<AtomicUsize>,
+    /// Connections open in each direction.
+    doors: [AtomicUsize; 2],
+    /// Woken when the last connection of a direction has closed.
+    emptied: Notify,
+    /// Names that a first call went to.
+    demand: mpsc::Sender<ServiceName>,
+}
+
+impl Shared {
+    /// Of a process without connections yet.
+    pub fn new(demand: mpsc::Sender<ServiceName>) -> Arc<Self> {
+        Arc::new(Self {
+            open_streams: Arc::default(),
+            doors: Default::default(),
+            emptied: Notify::new(),
+            demand,
+        })
+    }
+
+    /// Ends once no connection of this direction is open.
+    pub async fn empty(&self, direction: Direction) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.doors[direction as usize].load(Ordering::Acquire) == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+/// One worker's own state.
+pub struct Worker {
+    /// What the process was told to do.
+    pub config: Arc<Config>,
+    /// Its metrics.
+    pub shard: Rc<Shard>,
+    /// What its connections to the mesh share.
+    pub mesh: Rc<Mesh>,
+    /// Places for TLS handshakes.
+    pub handshakes: Semaphore,
+    /// How connections from the mesh are served.
+    pub inbound_settings: Rc<serve::Settings>,
+    /// How connections from the app are served.
+    pub outbound_settings: Rc<serve::Settings>,
+    app: Option<App>,
+    intentions: RefCell<Option<Arc<Intentions>>>,
+    upstreams: RefCell<HashMap<ServiceName, Rc<Upstream>>>,
+    doors: RefCell<Slab<(Direction, Weak<Door>)>>,
+    to_mesh: Rc<pool::Settings>,
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    /// A worker that knows no identity and no upstream yet.
+    pub fn new(
+        config: Arc<Config>,
+        shard: Shard,
+        dial: Rc<dyn Dial>,
+        shared: Arc<Shared>,
+    ) -> Rc<Self> {
+        let shard = Rc::new(shard);
+        let mesh = Rc::new(Mesh {
+            identity: RefCell::new(None),
+            dial: dial.clone(),
+            handshake_timeout: config.timeouts.tls_handshake.duration(),
+            shard: shard.clone(),
+        });
+        let (limits, timeouts) = (&config.limits, &config.timeouts);
+        let keepalive = Keepalive {
+            after: timeouts.ping_interval.duration(),
+            timeout: timeouts.ping.duration(),
+        };
+        let to_mesh = pool::Settings {
+            stream_window: limits.stream_window.bytes(),
+            connection_window: limits.connection_window.bytes(),
+            max_frame: limits.frame.bytes(),
+            max_header_list: limits.header_list.bytes(),
+            connections: POOL,
+            keepalive: Some(keepalive),
+            first_bytes: timeouts.tls_handshake.duration(),
+            idle: SPARE_IDLE,
+        };
+        // Servers on the common gRPC libraries answer PINGs they did not ask for with GOAWAY; and
+        // that an app on this machine is gone, its socket tells.
+        let to_app = pool::Settings { keepalive: None, ..to_mesh.clone() };
+        let from_app = serve::Settings {
+            stream_window: to_mesh.stream_window,
+            connection_window: to_mesh.connection_window,
+            max_frame: to_mesh.max_frame,
+            max_header_list: to_mesh.max_header_list,
+            streams: limits.loopback_streams.as_u32(),
+            keepalive: None,
+            head_timeout: HEAD_TIMEOUT,
+        };
+        let from_mesh = serve::Settings {
+            streams: limits.mesh_streams.as_u32(),
+            keepalive: Some(keepalive),
+            ..from_app.clone()
+        };
+        let app = config.inbound.as_ref().map(|inbound| {
+            let name = config.service.name.as_str();
+            let to = ToApp::new(inbound.app.socket_addr(), timeouts.connect.duration(), dial);
+            match inbound.protocol {
+                AppProtocol::Grpc => App::grpc(name, to, Rc::new(to_app)),
+                AppProtocol::Http1 => App::http1(name, to),
+            }
+        });
+        let handshakes = Semaphore::new(limits.handshakes.get());
+        Rc::new(Self {
+            shard,
+            mesh,
+            handshakes,
+            inbound_settings: Rc::new(from_mesh),
+            outbound_settings: Rc::new(from_app),
+            app,
+            intentions: RefCell::default(),
+            upstreams: RefCell::default(),
+            doors: RefCell::default(),
+            to_mesh: Rc::new(to_mesh),
+            shared,
+            config,
+        })
+    }
+
+    /// The app behind the inbound side.
+    ///
+    /// # Errors
+    /// Where this sidecar has none.
+    pub fn app(&self) -> Result<&App, Fault> {
+        self.app.as_ref().ok_or_else(|| {
+            Fault::undelivered(Reason::AppUnreachable, "this sidecar stands beside no app")
+        })
+    }
+
+    /// Whether this peer may call.
+    ///
+    /// # Errors
+    /// `denied`, with the rule that denies.
+    pub fn authorize(&self, peer: &SpiffeId) -> Result<(), Fault> {
+        match &*self.intentions.borrow() {
+            Some(intentions) => Ok(intentions.judge(peer, self.config.service.name.as_str())?),
+            None => Err(Fault::undelivered(
+                Reason::Denied,
+                "no intentions are known yet, and what nothing allows is denied",
+            )),
+        }
+    }
+
+    /// One more open stream.
+    ///
+    /// # Errors
+    /// `overloaded` at the limit.
+    pub fn admit_stream(&self) -> Result<Count, Fault> {
+        let limit = self.config.limits.open_streams.get();
+        Count::admit(&self.shared.open_streams, limit).ok_or_else(|| {
+            let message = format!("{limit} streams are open in this sidecar already");
+            Fault::undelivered(Reason::Overloaded, message)
+        })
+    }
+
+    /// Refuses a header list over the limit.
+    ///
+    /// # Errors
+    /// `too_large`.
+    pub fn check_size(&self, headers: &HeaderMap) -> Result<(), Fault> {
+        let limit = self.inbound_settings.max_header_list as usize;
+        let size = headers::list_size(headers);
+        if size <= limit {
+            return Ok(());
+        }
+        let message = format!("the headers take {size} bytes, at most {limit} are taken");
+        Err(Fault::undelivered(Reason::TooLarge, message))
+    }
+
+    /// How long a stream may be silent.
+    pub fn idle_timeout(&self, grpc: bool) -> Option<Duration> {
+        let timeouts = &self.config.timeouts;
+        if grpc { timeouts.grpc_idle.limit() } else { timeouts.http_idle.limit() }
+    }
+
+    /// The upstream of this name; the control thread is asked to watch one that is new.
+    ///
+    /// # Errors
+    /// `overloaded` where too many names are watched.
+    pub fn upstream(&self, name: &ServiceName) -> Result<Rc<Upstream>, Fault> {
+        if let Some(known) = self.upstreams.borrow().get(name) {
+            return Ok(known.clone());
+        }
+        let limit = self.config.limits.upstreams.get();
+        let full = || {
+            let message = format!("{limit} upstreams are watched already, \"{name}\" is one more");
+            Fault::undelivered(Reason::Overloaded, message)
+        };
+        if self.upstreams.borrow().len() >= limit {
+            return Err(full());
+        }
+        self.shared.demand.try_send(name.clone()).map_err(|_| full())?;
+        Ok(self.add_upstream(name))
+    }
+
+    fn add_upstream(&self, name: &ServiceName) -> Rc<Upstream> {
+        let config = self.config.upstreams.of(name).clone();
+        let upstream = Upstream::new(name.as_str(), config);
+        self.upstreams.borrow_mut().insert(name.clone(), upstream.clone());
+        upstream
+    }
+
+    /// Registers a connection for as long as the answer is kept.
+    pub fn register<'a>(self: &'a Rc<Self>, door: &Rc<Door>) -> impl Drop + use<'a> {
+        let direction = if door.guest.is_some() { Direction::Inbound } else { Direction::Outbound };
+        let key = self.doors.borrow_mut().insert((direction, Rc::downgrade(door)));
+        self.shard.connection_opened(direction);
+        self.shared.doors[direction as usize].fetch_add(1, Ordering::AcqRel);
+        Registered { worker: self, direction, key }
+    }
+
+    /// A new identity: new connections present it, and whom it trusts no more is drained.
+    pub fn set_identity(&self, identity: Arc<Identity>) {
+        *self.mesh.identity.borrow_mut() = Some(identity.clone());
+        for upstream in self.upstreams.borrow().values() {
+            upstream.retire_connections();
+        }
+        let now = SystemTime::now();
+        self.each_door(|door| {
+            let Some(guest) = &door.guest else { return };
+            if let Err(fault) = identity.judge(&guest.chain, now) {
+                tracing::info!(peer = %guest.peer.id, "its connection is drained: {fault}");
+                door.close();
+            }
+        });
+    }
+
+    /// New intentions: calls that are open are judged again.
+    pub fn set_intentions(&self, intentions: Arc<Intentions>) {
+        *self.intentions.borrow_mut() = Some(intentions);
+        self.each_door(|door| {
+            let Some(guest) = &door.guest else { return };
+            if let Err(fault) = self.authorize(&guest.peer.id) {
+                door.calls.end(&fault);
+            }
+        });
+    }
+
+    /// A new snapshot of an upstream.
+    pub fn set_upstream(&self, snapshot: Arc<snapshot::Upstream>) {
+        let Ok(name) = snapshot.name.parse::<ServiceName>() else { return };
+        let known = self.upstreams.borrow().get(&name).cloned();
+        let upstream = known.unwrap_or_else(|| self.add_upstream(&name));
+        let within = upstream.config.connect_timeout.duration();
+        let pool = |endpoint: &snapshot::Endpoint| {
+            let connect = ToEndpoint::new(self.mesh.clone(), endpoint.clone(), within);
+            Pool::new(Box::new(connect), self.to_mesh.clone())
+        };
+        upstream.apply(snapshot, pool, Instant::now());
+    }
+
+    /// Drops an upstream that is called no more.
+    pub fn forget_upstream(&self, name: &str) {
+        self.upstreams.borrow_mut().retain(|known, _| known.as_str() != name);
+    }
+
+    /// Lets no new call in from this side.
+    pub fn drain(&self, direction: Direction) {
+        self.each_door_of(direction, |door| door.close());
+    }
+
+    /// Ends what is still open on this side.
+    pub fn cut(&self, direction: Direction) {
+        let fault = Fault::after_send(
+            Reason::Draining,
+            "this sidecar is shutting down, and the time for calls to end was up",
+        );
+        self.each_door_of(direction, |door| door.calls.end(&fault));
+    }
+
+    fn each_door(&self, mut visit: impl FnMut(&Door)) {
+        // Collected first: what a visit wakes may close its door.
+        let doors: Vec<_> =
+            self.doors.borrow().iter().filter_map(|(_, (_, door))| door.upgrade()).collect();
+        doors.iter().for_each(|door| visit(door));
+    }
+
+    fn each_door_of(&self, direction: Direction, mut visit: impl FnMut(&Door)) {
+        self.each_door(|door| {
+            if (direction == Direction::Inbound) == door.guest.is_some() {
+                visit(door);
+            }
+        });
+    }
+}
+
+struct Registered<'a> {
+    worker: &'a Worker,
+    direction: Direction,
+    key: usize,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let Self { worker, direction, key } = *self;
+        worker.doors.borrow_mut().remove(key);
+        worker.shard.connection_closed(direction);
+        if worker.shared.doors[direction as usize].fetch_sub(1, Ordering::AcqRel) == 1 {
+            worker.shared.emptied.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Serves one accepted connection, HTTP/2 or HTTP/1.1, until it ends.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::request::Parts;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use super::door::Door;
+use crate::call::carry::{self, Prepared};
+use crate::call::control::Control;
+use crate::transport::body::Body;
+use crate::transport::io::{Activity, Io, Protocol, Watched, detect};
+use crate::transport::keepalive::Keepalive;
+
+/// What happens to each call of a connection: one of the two screens.
+pub trait Screen: 'static {
+    /// Sends the call on its way, or says why not.
+    fn call(
+        self: Rc<Self>,
+        head: Parts,
+        body: Body,
+        control: Control,
+    ) -> impl Future<Output = Prepared>;
+}
+
+/// How connections are served.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A stream's receive window, in bytes.
+    pub stream_window: u32,
+    /// A connection's receive window, in bytes; at least 4 of a stream's.
+    pub connection_window: u32,
+    /// The largest frame that is accepted, in bytes.
+    pub max_frame: u32,
+    /// The largest header list that a call may bring, in bytes.
+    pub max_header_list: u32,
+    /// Streams at a time.
+    pub streams: u32,
+    /// PINGs to the other end, where wanted.
+    pub keepalive: Option<Keepalive>,
+    /// Time for the first bytes, and for a whole HTTP/1.1 head.
+    pub head_timeout: Duration,
+}
+
+/// Serves a connection until it ends by itself or its door is closed and its calls have ended.
+pub async fn connection<S: Screen>(
+    io: impl Io + 'static,
+    protocol: Option<Protocol>,
+    door: Rc<Door>,
+    settings: Rc<Settings>,
+    screen: Rc<S>,
+) {
+    let activity = Rc::new(Activity::default());
+    let (protocol, io) = match protocol {
+        Some(protocol) => (protocol, Watched::new(io, activity.clone())),
+        None => {
+            // Idle before its first byte, a connection ends with its door.
+            let mut detecting = pin!(detect(io, activity.clone()));
+            let detected = poll_fn(|cx| match detecting.as_mut().poll(cx) {
+                Poll::Ready(detected) => Poll::Ready(detected.ok()),
+                Poll::Pending if door.poll_closing(cx) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            });
+            let Some(detected) = detected.await else { return };
+            detected
+        }
+    };
+    let expiry = expiry(&door);
+    let expire = async {
+        expiry.await;
+        door.close();
+        pending().await
+    };
+    let serve = async {
+        match protocol {
+            Protocol::H2 => h2(io, &activity, &door, &settings, screen).await,
+            Protocol::H1 => h1(io, &door, &settings, screen).await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = serve => {}
+        () = expire => {}
+    }
+}
+
+/// Ends when the peer's certificate does.
+fn expiry(door: &Door) -> impl Future<Output = ()> + use<> {
+    let not_after = door.guest.as_ref().map(|guest| guest.peer.not_after);
+    async move {
+        match not_after {
+            Some(at) => sleep(at.duration_since(SystemTime::now()).unwrap_or_default()).await,
+            None => pending().await,
+        }
+    }
+}
+
+async fn h2<S: Screen>(
+    io: Watched<impl Io + 'static>,
+    activity: &Activity,
+    door: &Rc<Door>,
+    settings: &Settings,
+    screen: Rc<S>,
+) {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(settings.stream_window)
+        .initial_connection_window_size(settings.connection_window)
+        .max_frame_size(settings.max_frame)
+        // Ours is the smaller one, so that the answer to a larger list is ours to write.
+        .max_header_list_size(settings.max_header_list.saturating_mul(2))
+        .max_concurrent_streams(settings.streams)
+        .max_send_buffer_size(settings.stream_window as usize);
+    let handshake = builder.handshake::<_, Bytes>(io);
+    let Ok(Ok(mut http2)) = tokio::time::timeout(settings.head_timeout, handshake).await else {
+        return;
+    };
+    let open = Rc::new(Cell::new(0));
+    let keepalive = keepalive(settings.keepalive, http2.ping_pong(), activity, open.clone());
+    let mut keepalive = pin!(keepalive);
+    let mut told = false;
+    poll_fn(|cx| {
+        loop {
+            if !told && door.poll_closing(cx) {
+                told = true;
+                // In two steps: h2 sends GOAWAY with the highest ID and a PING, and the true last
+                // ID once that is answered, so that no call crosses it on the way.
+                http2.graceful_shutdown();
+            }
+            match http2.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    let (head, stream) = request.into_parts();
+                    let control = door.calls.register();
+                    let body = Body::from_h2(stream);
+                    let call = screen.clone().call(head, body, control);
+                    let open = Open::new(&open);
+                    spawn_local(async move {
+                        carry::over_h2(call, respond).await;
+                        drop(open);
+                    });
+                }
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => return keepalive.as_mut().poll(cx),
+            }
+        }
+    })
+    .await;
+}
+
+async fn keepalive(
+    keepalive: Option<Keepalive>,
+    pings: Option<h2::PingPong>,
+    activity: &Activity,
+    open: Rc<Cell<usize>>,
+) {
+    match (keepalive, pings) {
+        (Some(keepalive), Some(pings)) => keepalive.watch(pings, activity, &open).await,
+        _ => pending().await,
+    }
+}
+
+/// Counts one open stream.
+struct Open(Rc<Cell<usize>>);
+
+impl Open {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+async fn h1<S: Screen>(
+    io: Watched<impl Io + 'static>,
+    door: &Rc<Door>,
+    settings: &Settings,
+    screen: Rc<S>,
+) {
+    let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+        let (head, incoming) = request.into_parts();
+        let control = door.calls.register();
+        let call = screen.clone().call(head, Body::H1(incoming), control);
+        async move { Ok::<_, Infallible>(carry::over_h1(call).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.head_timeout)
+        .max_buf_size(settings.max_header_list.max(8192) as usize)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    let mut told = false;
+    poll_fn(|cx| {
+        if !told && door.poll_closing(cx) {
+            told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        Pin::new(&mut connection).poll(cx).map(|_| ())
+    })
+    .await;
+}
