@@ -10,6 +10,7 @@ pub mod fault;
 pub mod inbound;
 pub mod launch;
 pub mod outbound;
+pub mod run;
 pub mod telemetry;
 pub mod transport;
 pub mod worker;

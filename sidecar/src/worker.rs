@@ -7,7 +7,7 @@ pub mod door;
 pub mod fleet;
 pub mod serve;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::call::headers;
-use crate::config::{AppProtocol, Config, ServiceName};
+use crate::config::{AppProtocol, Config, Endpoints, ServiceName};
 use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
 use crate::inbound::app::{App, ToApp};
@@ -98,6 +98,7 @@ pub struct Worker {
     intentions: RefCell<Option<Arc<Intentions>>>,
     upstreams: RefCell<HashMap<ServiceName, Rc<Upstream>>>,
     doors: RefCell<Slab<(Direction, Weak<Door>)>>,
+    draining: [Cell<bool>; 2],
     to_mesh: Rc<pool::Settings>,
     shared: Arc<Shared>,
 }
@@ -168,6 +169,7 @@ impl Worker {
             intentions: RefCell::default(),
             upstreams: RefCell::default(),
             doors: RefCell::default(),
+            draining: Default::default(),
             to_mesh: Rc::new(to_mesh),
             shared,
             config,
@@ -238,6 +240,11 @@ impl Worker {
         if let Some(known) = self.upstreams.borrow().get(name) {
             return Ok(known.clone());
         }
+        let config = self.config.upstreams.of(name);
+        if self.config.consul.is_none() && config.endpoints == Endpoints::Discovered {
+            let message = format!("\"{name}\" has no endpoints in the config, and Consul is off");
+            return Err(Fault::undelivered(Reason::NoRoute, message));
+        }
         let limit = self.config.limits.upstreams.get();
         let full = || {
             let message = format!("{limit} upstreams are watched already, \"{name}\" is one more");
@@ -263,6 +270,10 @@ impl Worker {
         let key = self.doors.borrow_mut().insert((direction, Rc::downgrade(door)));
         self.shard.connection_opened(direction);
         self.shared.doors[direction as usize].fetch_add(1, Ordering::AcqRel);
+        if self.draining[direction as usize].get() {
+            // Who comes late is served, and told at once not to stay.
+            door.close();
+        }
         Registered { worker: self, direction, key }
     }
 
@@ -313,7 +324,8 @@ impl Worker {
 
     /// Lets no new call in from this side.
     pub fn drain(&self, direction: Direction) {
-        self.each_door_of(direction, |door| door.close());
+        self.draining[direction as usize].set(true);
+        self.each_door_of(direction, Door::close);
     }
 
     /// Ends what is still open on this side.

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use certs::Identity;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::spawn_local;
 
 use super::door::Door;
@@ -84,6 +84,7 @@ struct Seat {
 pub struct Fleet {
     seats: Vec<Seat>,
     shared: Arc<Shared>,
+    identity: watch::Sender<Option<Arc<Identity>>>,
 }
 
 impl Fleet {
@@ -109,12 +110,27 @@ impl Fleet {
             threads.push(thread.spawn(move || work(config, &metrics, shared, queue))?);
             seats.push(Seat { commands, load: Arc::default() });
         }
-        Ok((Arc::new(Self { seats, shared }), threads))
+        let identity = watch::Sender::new(None);
+        Ok((Arc::new(Self { seats, shared, identity }), threads))
     }
 
     /// A new identity.
     pub async fn identity(&self, identity: Arc<Identity>) {
-        self.tell(News::Identity(identity)).await;
+        self.tell(News::Identity(identity.clone())).await;
+        self.identity.send_replace(Some(identity));
+    }
+
+    /// The present identity, once there is one.
+    pub async fn present_identity(&self) -> Arc<Identity> {
+        let mut identity = self.identity.subscribe();
+        loop {
+            if let Some(identity) = &*identity.borrow_and_update() {
+                return identity.clone();
+            }
+            if identity.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// New intentions.

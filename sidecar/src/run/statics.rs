@@ -1,0 +1,66 @@
+//! Upstreams whose endpoints stand in the config.
+
+use std::sync::Arc;
+
+use certs::{SpiffeId, consul_sni};
+use tokio::task::spawn_local;
+
+use super::RunError;
+use crate::config::{Config, Endpoints, IdentitySource};
+use crate::discovery::snapshot::Upstream;
+use crate::worker::fleet::Fleet;
+
+/// Publishes them once there is an identity, whose trust domain is theirs by default.
+///
+/// # Errors
+/// Where an upstream's identity is not stated and cannot be told from our own.
+pub(super) async fn start(config: &Arc<Config>, fleet: &Arc<Fleet>) -> Result<(), RunError> {
+    if matches!(config.identity.source, IdentitySource::Files { .. }) {
+        return publish(config, fleet).await;
+    }
+    let (config, fleet) = (config.clone(), fleet.clone());
+    spawn_local(async move {
+        if let Err(e) = publish(&config, &fleet).await {
+            tracing::error!("{e}");
+        }
+    });
+    Ok(())
+}
+
+async fn publish(config: &Config, fleet: &Fleet) -> Result<(), RunError> {
+    for (name, upstream) in config.upstreams.named() {
+        let Endpoints::Static { addresses, identity } = &upstream.endpoints else { continue };
+        let own = fleet.present_identity().await;
+        let own = own.leaf().id();
+        let expected = match identity {
+            Some(stated) => stated.clone(),
+            None => beside(own, name.as_str()).ok_or_else(|| {
+                RunError::Statics(format!(
+                    "upstreams.{name}.identity is needed: our own ID, {own}, is not in Consul's \
+                     form, so that of \"{name}\" cannot be told from it"
+                ))
+            })?,
+        };
+        let sni: Arc<str> = server_name(&expected).into();
+        let endpoints =
+            addresses.iter().map(|a| (a.socket_addr(), expected.clone(), sni.clone()));
+        let snapshot = Upstream::succeed(None, name.as_str().into(), endpoints, 0);
+        fleet.upstream(Arc::new(snapshot)).await;
+    }
+    Ok(())
+}
+
+/// A service of our own datacenter, namespace and trust domain.
+fn beside(own: &SpiffeId, service: &str) -> Option<SpiffeId> {
+    let consul = own.consul()?;
+    let (namespace, datacenter) = (consul.namespace, consul.datacenter);
+    SpiffeId::for_consul(own.trust_domain(), namespace, datacenter, service).ok()
+}
+
+/// Consul's form where the identity has it; else any name will do, as only the ID is checked.
+fn server_name(id: &SpiffeId) -> String {
+    match id.consul() {
+        Some(w) => consul_sni(w.service, w.namespace, w.datacenter, id.trust_domain()),
+        None => id.trust_domain().to_owned(),
+    }
+}
