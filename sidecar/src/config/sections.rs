@@ -172,6 +172,8 @@ pub struct Limits {
     pub loopback_streams: Count,
     /// Connections from the mesh.
     pub inbound_connections: Count,
+    /// Connections from this machine, on each outbound port.
+    pub loopback_connections: Count,
     /// TLS handshakes at a time on each worker.
     pub handshakes: Count,
     /// Calls to one upstream that wait for their response head.
@@ -194,6 +196,7 @@ impl Default for Limits {
             mesh_streams: Count::new(256),
             loopback_streams: Count::new(4_096),
             inbound_connections: Count::new(10_000),
+            loopback_connections: Count::new(10_000),
             handshakes: Count::new(64),
             in_flight: Count::new(1_024),
             in_flight_per_endpoint: Count::new(256),

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use certs::files::FileSource;
-use certs::{Identity, Standing};
+use certs::{Identity, Standing, TlsMin};
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::RunError;
-use crate::config::TlsMin;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::{Degradation, Readiness};
 use crate::worker::fleet::Fleet;
@@ -30,10 +29,6 @@ pub(super) async fn start(
     metrics: &Arc<Metrics>,
     readiness: &Arc<Readiness>,
 ) -> Result<(), RunError> {
-    let tls_min = match tls_min {
-        TlsMin::Tls12 => certs::TlsMin::V1_2,
-        TlsMin::Tls13 => certs::TlsMin::V1_3,
-    };
     let mut source = FileSource::new(cert, key, roots);
     let identity = read(&mut source, tls_min).map_err(RunError::Files)?;
     publish(fleet, metrics, identity.clone()).await;
@@ -90,7 +85,7 @@ fn told(
     Some(readiness.degrade("certificate", words))
 }
 
-fn read(source: &mut FileSource, tls_min: certs::TlsMin) -> Result<Arc<Identity>, String> {
+fn read(source: &mut FileSource, tls_min: TlsMin) -> Result<Arc<Identity>, String> {
     let loaded = source.load(SystemTime::now()).map_err(|e| e.to_string())?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
