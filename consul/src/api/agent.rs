@@ -77,6 +77,21 @@ impl Agent<'_> {
         self.0.send_quietly(&call).await
     }
 
+    /// Gives the agent a token of its own, to use until it is given another.
+    pub async fn set_own_token(&self, purpose: OwnToken, secret: &str) -> Result<(), Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Body<'s> {
+            token: &'s str,
+        }
+        let purpose = match purpose {
+            OwnToken::Agent => "agent",
+            OwnToken::Dns => "dns",
+        };
+        let call = Call::new(Method::PUT, &["agent", "token", purpose]);
+        self.0.send_quietly(&call.json(&Body { token: secret })?).await
+    }
+
     /// The agent's configuration and place; needs `agent:read`, so that least policies refuse it.
     pub fn own(&self) -> Get<Own> {
         Get::new(self.0, &["agent", "self"])
@@ -117,6 +132,15 @@ impl Agent<'_> {
     async fn put(&self, segments: &[&str]) -> Result<(), Error> {
         self.0.send_quietly(&Call::new(Method::PUT, segments)).await
     }
+}
+
+/// What an agent uses a token of its own for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnToken {
+    /// Its node in the catalog.
+    Agent,
+    /// The answers of its DNS.
+    Dns,
 }
 
 /// A leaf certificate and its key.

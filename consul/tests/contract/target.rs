@@ -77,39 +77,73 @@ pub(crate) fn check(kind: Kind, fact: impl FnOnce(At) -> Fact) {
     block_on(async { fact(At::new(kind, http, dns)).await });
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 /// How an agent of one's own is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
+    /// Consul's own where it is `None`: allow, since ACLs are off.
     pub(crate) default_intention: Option<Action>,
-    /// More configuration for the real one, in HCL.
-    pub(crate) hcl: String,
+    /// Those of an agent that was, where this one takes its place.
+    pub(crate) ports: Option<Ports>,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings { default_intention: None, hcl: String::new() }
-    }
-}
-
-/// An agent of one's own; it ends when this is dropped.
+/// An agent of one's own; it ends with [`Running::stop`], or when this is dropped.
 pub(crate) struct Running {
     pub(crate) at: At,
-    _process: Process,
+    pub(crate) ports: Ports,
+    process: Process,
 }
 
 enum Process {
     Real {
-        _child: Guarded,
+        child: Guarded,
         _config: TempDir,
     },
     #[cfg(feature = "agent")]
-    Embedded {
-        _agent: consul::agent::Agent,
-    },
+    Embedded(consul::agent::Agent),
+}
+
+impl Running {
+    /// Ends the agent, and returns once its ports are free.
+    pub(crate) async fn stop(self) {
+        match self.process {
+            Process::Real { child, .. } => drop(child),
+            #[cfg(feature = "agent")]
+            Process::Embedded(agent) => agent.stop().await,
+        }
+    }
+}
+
+/// The ports of an agent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    http: u16,
+    dns: u16,
+    server: u16,
+    lan: u16,
+}
+
+impl Ports {
+    /// Free for TCP and UDP when they are picked.
+    pub(crate) fn free() -> Ports {
+        let held: [(TcpListener, UdpSocket); 4] = std::array::from_fn(|_| {
+            loop {
+                let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+                if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()) {
+                    return (tcp, udp);
+                }
+            }
+        });
+        let [http, dns, server, lan] = held.map(|(tcp, _)| tcp.local_addr().unwrap().port());
+        Ports { http, dns, server, lan }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
 }
 
 /// Starts an agent of one's own; `None` where the real one cannot be had.
@@ -117,34 +151,38 @@ pub(crate) async fn start(kind: Kind, settings: Settings) -> Option<Running> {
     match kind {
         Kind::Real => {
             let config = tempfile::tempdir().unwrap();
-            let mut hcl = settings.hcl;
+            let mut hcl = String::new();
             if let Some(action) = settings.default_intention {
                 let action = if action == Action::Allow { "allow" } else { "deny" };
-                hcl.push_str(&format!("\ndefault_intention_policy = {action:?}\n"));
+                hcl.push_str(&format!("default_intention_policy = {action:?}\n"));
             }
             std::fs::write(config.path().join("more.hcl"), hcl).unwrap();
-            let (child, at) = real(&["-dev", "-config-dir", config.path().to_str().unwrap()])?;
+            let ports = settings.ports.unwrap_or_else(Ports::free);
+            let arguments = ["-dev", "-config-dir", config.path().to_str().unwrap()];
+            let (child, at) = real(ports, &arguments)?;
             wait_until_ready(&at).await;
-            Some(Running { at, _process: Process::Real { _child: child, _config: config } })
+            let process = Process::Real { child, _config: config };
+            Some(Running { at, ports, process })
         }
         #[cfg(feature = "agent")]
         Kind::Embedded => {
-            let agent = embedded(settings.default_intention).await;
+            let ports = settings.ports.unwrap_or_else(Ports::free);
+            let agent = embedded(ports, settings.default_intention).await;
             let at = At::new(kind, agent.http_addr(), agent.dns_addr().unwrap());
             wait_until_ready(&at).await;
-            Some(Running { at, _process: Process::Embedded { _agent: agent } })
+            Some(Running { at, ports, process: Process::Embedded(agent) })
         }
     }
 }
 
 #[cfg(feature = "agent")]
-async fn embedded(default_intention: Option<Action>) -> consul::agent::Agent {
-    let mut config = consul::agent::AgentConfig {
-        http: ([127, 0, 0, 1], 0).into(),
-        dns: Some(([127, 0, 0, 1], 0).into()),
+async fn embedded(ports: Ports, default_intention: Option<Action>) -> consul::agent::Agent {
+    let config = consul::agent::AgentConfig {
+        http: loopback(ports.http),
+        dns: Some(loopback(ports.dns)),
+        default_intention_policy: default_intention.unwrap_or(Action::Allow),
         ..Default::default()
     };
-    config.default_intention_policy = default_intention.unwrap_or(Action::Allow);
     consul::agent::Agent::start(config).await.unwrap()
 }
 
@@ -156,7 +194,7 @@ fn shared(kind: Kind) -> Option<(SocketAddr, SocketAddr)> {
     match kind {
         Kind::Real => REAL
             .get_or_init(|| {
-                let (child, at) = real(&["-dev"])?;
+                let (child, at) = real(Ports::free(), &["-dev"])?;
                 block_on(wait_until_ready(&at));
                 Some((child, at.http, at.dns))
             })
@@ -168,7 +206,7 @@ fn shared(kind: Kind) -> Option<(SocketAddr, SocketAddr)> {
             // A runtime of its own: those of the facts end before the next fact asks.
             std::thread::spawn(move || {
                 block_on(async move {
-                    let agent = embedded(None).await;
+                    let agent = embedded(Ports::free(), None).await;
                     tell.send((agent.http_addr(), agent.dns_addr().unwrap())).unwrap();
                     std::future::pending::<()>().await;
                 });
@@ -178,17 +216,16 @@ fn shared(kind: Kind) -> Option<(SocketAddr, SocketAddr)> {
     }
 }
 
-/// Starts Consul with arguments of its own, and ports and addresses of ours.
-pub(crate) fn real(arguments: &[&str]) -> Option<(Guarded, At)> {
+/// Starts Consul with arguments of its own; it is not ready yet.
+pub(crate) fn real(ports: Ports, arguments: &[&str]) -> Option<(Guarded, At)> {
     let program = program()?;
-    let [http, dns, server, lan] = free_ports();
     let mut command = Command::new(program);
     command.args(["agent", "-client", "127.0.0.1", "-bind", "127.0.0.1", "-node", "contract"]);
     for (flag, port) in [
-        ("-http-port", i32::from(http)),
-        ("-dns-port", i32::from(dns)),
-        ("-server-port", i32::from(server)),
-        ("-serf-lan-port", i32::from(lan)),
+        ("-http-port", i32::from(ports.http)),
+        ("-dns-port", i32::from(ports.dns)),
+        ("-server-port", i32::from(ports.server)),
+        ("-serf-lan-port", i32::from(ports.lan)),
         ("-serf-wan-port", -1),
         ("-grpc-port", -1),
         ("-grpc-tls-port", -1),
@@ -196,21 +233,8 @@ pub(crate) fn real(arguments: &[&str]) -> Option<(Guarded, At)> {
         command.arg(format!("{flag}={port}"));
     }
     command.args(arguments);
-    let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let child = Guarded::spawn(&command);
-    Some((child, At::new(Kind::Real, loopback(http), loopback(dns))))
-}
-
-fn free_ports<const N: usize>() -> [u16; N] {
-    let held: [(TcpListener, UdpSocket); N] = std::array::from_fn(|_| {
-        loop {
-            let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-            if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()) {
-                return (tcp, udp);
-            }
-        }
-    });
-    held.map(|(tcp, _)| tcp.local_addr().unwrap().port())
+    Some((child, At::new(Kind::Real, loopback(ports.http), loopback(ports.dns))))
 }
 
 /// A process that ends with this value, and with the test's own process however that ends.

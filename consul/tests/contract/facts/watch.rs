@@ -57,9 +57,42 @@ facts! {
         let Some(own) = start(at.kind, Settings::default()).await else { return };
         let mut watch = own.at.client.health().service("consul").watch();
         changed(&mut watch).await;
-        drop(own);
+        own.stop().await;
         let event = timeout(Duration::from_secs(20), watch.next()).await.unwrap();
         assert!(matches!(&event, Event::Failed(error) if error.is_outage()), "{event:?}");
         assert!(timeout(Duration::from_secs(2), watch.next()).await.is_err(), "told twice");
+    }
+
+    async fn a_consul_that_lost_its_data_is_told_as_a_regression(at: At) {
+        let Some(own) = start(at.kind, Settings::default()).await else { return };
+        let client = own.at.client.clone();
+        let mut watch = client.health().connect("lost").watch();
+        changed(&mut watch).await;
+        // Enough writes that the new one's index stays behind.
+        for n in 0..100 {
+            let rule = Rule::Action(Action::Allow);
+            client.connect().set_intention(&format!("n{n}"), "lost", &rule).await.unwrap();
+        }
+        client.agent().register(&meshed("lost", 4510, CheckStatus::Passing)).await.unwrap();
+        until(&mut watch, |entries| entries.len() == 1).await;
+        let ports = own.ports;
+        own.stop().await;
+        let event = timeout(Duration::from_secs(20), watch.next()).await.unwrap();
+        assert!(matches!(event, Event::Failed(_)), "{event:?}");
+        let settings = Settings { ports: Some(ports), ..Settings::default() };
+        let Some(new) = start(at.kind, settings).await else { return };
+        loop {
+            match timeout(Duration::from_secs(60), watch.next()).await.unwrap() {
+                Event::Changed(change) => {
+                    assert!(change.value.is_empty());
+                    assert!(change.regressed);
+                    break;
+                }
+                // While it starts it fails in one way after another.
+                Event::Failed(_) => {}
+                Event::Restored(meta) => panic!("told as the same: {meta:?}"),
+            }
+        }
+        new.stop().await;
     }
 }
