@@ -12,9 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::client::{self, ResponseFuture, SendRequest};
-use h2::server::{self, SendResponse};
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream, client, server};
 use http::{Request, Response};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +21,7 @@ use tokio::task::spawn_local;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 mod tls;
+use tls::{Failure, Tls};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -31,11 +30,9 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 const FRAME: u32 = 16 * 1024;
 const STREAMS: u32 = 256;
-
-type Failure = Box<dyn std::error::Error>;
-type Incoming = (Request<RecvStream>, SendResponse<Bytes>);
+type Incoming = (Request<RecvStream>, server::SendResponse<Bytes>);
 /// A connection to the next hop and the number of its streams.
-type Connection = (SendRequest<Bytes>, Rc<Cell<usize>>);
+type Connection = (client::SendRequest<Bytes>, Rc<Cell<usize>>);
 
 trait Io: AsyncRead + AsyncWrite + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Io for T {}
@@ -45,7 +42,7 @@ fn main() -> Result<(), Failure> {
     let [side, listen, next, certificates] = arguments.as_slice() else {
         return Err("usage: floor outbound|inbound LISTEN NEXT CERTIFICATES".into());
     };
-    let tls = tls::Tls::read(Path::new(certificates))?;
+    let tls = Tls::read(Path::new(certificates))?;
     let (accept, connect) = match side.as_str() {
         "outbound" => (None, Some(tls.connector()?)),
         "inbound" => (Some(tls.acceptor()?), None),
@@ -57,10 +54,8 @@ fn main() -> Result<(), Failure> {
         connections: RefCell::default(),
         opening: tokio::sync::Mutex::new(()),
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(Default::default())?;
-    runtime.block_on(async {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build_local(Default::default())?.block_on(async {
         let listener = TcpListener::bind(listen).await?;
         loop {
             let (tcp, _) = listener.accept().await?;
@@ -91,7 +86,8 @@ async fn serve(io: impl Io, upstream: Rc<Upstream>) -> Result<(), Failure> {
         .handshake(io)
         .await?;
     while let Some(stream) = connection.accept().await {
-        spawn_local(call(stream?, Rc::clone(&upstream)));
+        // Boxed: tokio moves a task's whole future when it starts and twice when it ends.
+        spawn_local(Box::pin(call(stream?, Rc::clone(&upstream))));
     }
     Ok(())
 }
@@ -113,9 +109,8 @@ async fn call((request, mut respond): Incoming, upstream: Rc<Upstream>) {
         if let Poll::Ready(Err(reason)) = up.poll(cx) {
             return Poll::Ready(Err(reason));
         }
-        match poll_down(cx, &mut response, &mut respond, &mut down) {
-            Poll::Pending => {}
-            ended => return ended,
+        if let Poll::Ready(ended) = poll_down(cx, &mut response, &mut respond, &mut down) {
+            return Poll::Ready(ended);
         }
         let gone = match &mut down {
             None => respond.poll_reset(cx),
@@ -131,8 +126,8 @@ async fn call((request, mut respond): Incoming, upstream: Rc<Upstream>) {
 
 fn poll_down(
     cx: &mut Context<'_>,
-    response: &mut ResponseFuture,
-    respond: &mut SendResponse<Bytes>,
+    response: &mut client::ResponseFuture,
+    respond: &mut server::SendResponse<Bytes>,
     down: &mut Option<Copy>,
 ) -> Poll<Result<(), Reason>> {
     if let Some(down) = down {

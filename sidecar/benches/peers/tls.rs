@@ -11,7 +11,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-type Failure = Box<dyn std::error::Error>;
+/// Whatever ended a connection or the program.
+pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// Who this proxy is and whom it trusts.
 pub(crate) struct Tls {
