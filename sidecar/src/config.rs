@@ -15,26 +15,31 @@ mod load;
 mod name;
 mod problem;
 pub(crate) mod reader;
+mod reference;
 mod resolve;
 mod sections;
 mod text;
 pub(crate) mod tree;
 mod upstream;
-pub(crate) mod variables;
+mod variables;
 mod workload;
+
+use address::AgentAddr;
 
 pub use address::{
     AdminAddr, AdvertiseAddr, AppAddr, EndpointAddr, InboundAddr, Loopback, OutboundAddr,
     UpstreamListenAddr,
 };
 pub use amount::{Count, Size};
+pub(crate) use duration::parse as parse_duration;
 pub use duration::{Timeout, Wait};
 pub use load::{Flag, Loaded, Setting, Sources, load};
 pub use name::{InstanceId, ServiceName};
 pub use problem::{Origin, Problem, Problems};
+pub use reference::reference;
 pub use sections::{
-    Advertise, AppProtocol, Authorization, Consul, DefaultAction, Drain, Identity, IdentitySource,
-    Inbound, Limits, Log, LogFormat, LogLevel, Runtime, Service, Timeouts,
+    Advertise, AppProtocol, Authorization, DefaultAction, Drain, Identity, IdentitySource, Inbound,
+    Limits, Log, LogFormat, LogLevel, Runtime, Service, Timeouts,
 };
 pub use text::Expected;
 pub use upstream::{Endpoints, PathMatch, Route, RouteMatch, Upstream, Upstreams};
@@ -57,8 +62,9 @@ pub struct Config {
     pub authorization: Authorization,
     /// How upstreams are called.
     pub upstreams: Upstreams,
-    /// The agent; none where `consul.enabled = false`.
-    pub consul: Option<Consul>,
+    /// How to reach the agent: the config, and the `CONSUL_*` variables where it says nothing;
+    /// none where `consul.enabled = false`.
+    pub consul: Option<consul::Config>,
     /// How long each thing may take.
     pub timeouts: Timeouts,
     /// How much of each thing there may be.
@@ -70,3 +76,6 @@ pub struct Config {
     /// Its threads.
     pub runtime: Runtime,
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ mod guard;
 mod lock;
 mod log;
 mod mesh;
+mod plan;
 mod ports;
 mod ready;
 mod table;
@@ -32,9 +33,8 @@ use self::children::{Children, Ending, Process, Role};
 use self::consul::Consul;
 use self::lock::Lock;
 use self::log::Log;
-use self::mesh::{Instance, Mesh};
-use self::ports::{Port, Transport};
-use self::ready::{Probe, Wanted};
+use self::mesh::Mesh;
+use self::ports::Port;
 
 /// What is wrong with the call itself: a config that cannot be used.
 const BAD_CONFIG: u8 = 2;
@@ -42,12 +42,8 @@ const BAD_CONFIG: u8 = 2;
 /// From the first process to the last one ready.
 const READY: Duration = Duration::from_secs(60);
 
-/// A sidecar drains for 30 s after it has left Consul, which takes 6 s at most.
-const SIDECAR_GRACE: Duration = Duration::from_secs(40);
-const GRACE: Duration = Duration::from_secs(10);
-
-/// A build has no business with Consul.
-const TOKENS: &[&str] = &["CONSUL_HTTP_TOKEN", "CONSUL_HTTP_TOKEN_FILE"];
+/// How long a build may take to end.
+const BUILD_GRACE: Duration = Duration::from_secs(10);
 
 /// What `outrigger up` is told.
 #[derive(Debug, clap::Args)]
@@ -108,8 +104,8 @@ async fn run(mesh: Mesh, args: UpArgs) -> Result<(), Failed> {
     let mut signals = Signals::listen()?;
     let _lock = Lock::take(&mesh.dir.join("target/mesh"))?;
     let consul = Consul::choose(&args);
-    free(&mesh, &consul)?;
-    let names = mesh.instances.iter().map(|instance| sidecar_name(instance).len());
+    free(plan::ports(&mesh).into_iter().chain(consul.ports()))?;
+    let names = mesh.instances.iter().map(|instance| plan::sidecar_name(instance).len());
     let log = Log::new(io::stdout(), names.max().unwrap_or_default(), io::stdout().is_terminal())?;
     let outrigger = std::env::current_exe()?;
     let mut children = Children::new(&outrigger, &mesh.dir, log)?;
@@ -118,7 +114,7 @@ async fn run(mesh: Mesh, args: UpArgs) -> Result<(), Failed> {
     let served = tokio::select! {
         biased;
         signal = signals.next() => Ok(signal),
-        failed = serve(&mesh, &consul, &outrigger, &mut children, &mut lost) => failed.map(|never| match never {}),
+        Err(why) = serve(&mesh, &consul, &outrigger, &mut children, &mut lost) => Err(why),
     };
     children.log().say(&match &served {
         Ok(signal) => format!("{signal}: ending the mesh; a second one ends it at once"),
@@ -153,13 +149,13 @@ async fn serve(
         children.log().say(&note);
     }
     for instance in &mesh.instances {
-        if let Some(app) = app(instance, consul) {
+        if let Some(app) = plan::app(instance) {
             start(children, app)?;
         }
-        start(children, sidecar(instance, consul, outrigger))?;
+        start(children, plan::sidecar(instance, consul, outrigger))?;
     }
     unless_lost(children, async {
-        let late = ready::all(&wanted(mesh), deadline).await;
+        let late = ready::all(&plan::wanted(mesh), deadline).await;
         late.map_err(|late| format!("not ready within {READY:?}:\n  {}", late.join("\n  ")))
     })
     .await?;
@@ -179,8 +175,8 @@ async fn build(mesh: &Mesh, children: &mut Children) -> Result<(), String> {
             role: Role::Build,
             command: ["/bin/sh", "-c", command].map(OsString::from).into(),
             env: BTreeMap::new(),
-            without: TOKENS,
-            grace: GRACE,
+            without: consul::SECRETS,
+            grace: BUILD_GRACE,
         };
         start(children, process)?;
         let exit = children.next_exit().await;
@@ -208,73 +204,8 @@ async fn unless_lost<T>(
     }
 }
 
-fn app(instance: &Instance, consul: &Consul) -> Option<Process> {
-    let local = instance.local.as_ref()?;
-    Some(Process {
-        name: instance.id.clone(),
-        role: Role::App,
-        command: local.command.iter().map(OsString::from).collect(),
-        env: local.env.clone(),
-        without: consul.secrets(),
-        grace: GRACE,
-    })
-}
-
-fn sidecar(instance: &Instance, consul: &Consul, outrigger: &Path) -> Process {
-    let mut command = vec![outrigger.into(), OsString::from("run")];
-    let mut flag = |name: &str, value: &str| command.push(format!("--{name}={value}").into());
-    flag("service", instance.service.as_str());
-    flag("set", &format!("service.id={}", instance.id));
-    if let Some(local) = &instance.local {
-        flag("app", &local.app.to_string());
-        flag("inbound", &local.inbound.to_string());
-    }
-    flag("outbound", &instance.outbound.to_string());
-    flag("admin", &instance.admin.to_string());
-    let (flags, without) = consul.sidecar(instance.token_file.as_deref());
-    command.extend(flags);
-    Process {
-        name: sidecar_name(instance),
-        role: if instance.local.is_some() { Role::Sidecar } else { Role::Caller },
-        command,
-        env: BTreeMap::new(),
-        without,
-        grace: SIDECAR_GRACE,
-    }
-}
-
-fn sidecar_name(instance: &Instance) -> String {
-    format!("{} sidecar", instance.id)
-}
-
-fn wanted(mesh: &Mesh) -> Vec<Wanted> {
-    let mut wanted = Vec::new();
-    for instance in &mesh.instances {
-        if let Some(local) = &instance.local {
-            wanted.push(Wanted { name: instance.id.clone(), probe: Probe::Connects(local.app) });
-        }
-        let probe = Probe::Answers(instance.admin, "/ready");
-        wanted.push(Wanted { name: sidecar_name(instance), probe });
-    }
-    wanted
-}
-
 /// Every port is looked at before anything is started, and every one that is taken is told.
-fn free(mesh: &Mesh, consul: &Consul) -> Result<(), String> {
-    let port = |addr, purpose: &str, instance: &Instance| Port {
-        addr,
-        transport: Transport::Tcp,
-        purpose: format!("the {purpose} port of {}", instance.id),
-    };
-    let mut ports = consul.ports();
-    for instance in &mesh.instances {
-        if let Some(local) = &instance.local {
-            ports.push(port(local.app, "app", instance));
-            ports.push(port(local.inbound, "inbound", instance));
-        }
-        ports.push(port(instance.outbound, "outbound", instance));
-        ports.push(port(instance.admin, "admin", instance));
-    }
+fn free(ports: impl IntoIterator<Item = Port>) -> Result<(), String> {
     let taken: Vec<String> = ports::taken(ports).iter().map(ToString::to_string).collect();
     if taken.is_empty() {
         return Ok(());

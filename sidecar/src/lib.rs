@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod call;
+pub mod cli;
 pub mod config;
 pub mod discovery;
 pub mod fault;

@@ -1,2 +1,7 @@
-//! The binary `outrigger`.
-fn main() {}
+//! The binary `outrigger`: everything is in the library, so that tests and benches reach it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    outrigger::cli::main()
+}

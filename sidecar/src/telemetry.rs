@@ -4,5 +4,6 @@
 //! control thread when someone asks. No caller's string becomes a label unchecked.
 
 pub mod labels;
+pub mod log;
 pub mod metrics;
 pub mod readiness;

@@ -63,8 +63,9 @@ impl Store {
         };
         let began = Instant::now();
         while let Err(error) = prepare(database, kind, &url, migrations).await {
-            // Where two instances turn the same new file to WAL, SQLite refuses one of them at
-            // once, without its busy timeout.
+            // Where one of two instances on a new file would have to turn a read lock into a write
+            // lock, as the change to WAL does, SQLite refuses it at once: its busy timeout could
+            // only end in a deadlock there.
             if !error.is_busy() || began.elapsed() > PREPARATION {
                 return Err(error);
             }
@@ -188,3 +189,6 @@ impl fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
+
+#[cfg(test)]
+mod tests;

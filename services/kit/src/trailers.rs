@@ -1,7 +1,7 @@
 //! Trailers of a call that succeeds.
 //!
 //! tonic writes trailers of the handler's own only with an error. So a handler leaves them in the
-//! response's extensions, and [`write()`], around all services, adds them to the last frame.
+//! response's extensions, and `write`, around all services, adds them to the last frame.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;

@@ -97,6 +97,8 @@ async fn a_call_in_flight_ends_well_before_the_process_does() {
     process.terminate();
     let status = timeout(PATIENCE, health.message()).await.unwrap().unwrap().unwrap().status();
     assert_eq!(status, ServingStatus::NotServing);
+    // A watcher does not hold up the shutdown.
+    assert!(timeout(PATIENCE, health.message()).await.unwrap().unwrap().is_none());
     send.send(new("c@example.com".into())).await.unwrap();
     drop(send);
     let answer = timeout(PATIENCE, batch).await.unwrap().unwrap().unwrap();

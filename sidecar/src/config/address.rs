@@ -12,6 +12,10 @@ const LOOPBACK: Expected = Expected::new(
     "an address on loopback such as \"127.0.0.1:50051\", as nothing there is encrypted",
 );
 
+const AGENT: Expected = Expected::new(
+    "an agent's address such as \"127.0.0.1:8500\", \"https://consul:8501\" or \"unix:///run/consul.sock\"",
+);
+
 /// An address on this machine alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Loopback(SocketAddr);
@@ -100,6 +104,26 @@ role!(
     /// One address of an upstream.
     EndpointAddr(SocketAddr)
 );
+
+/// Where the Consul agent answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AgentAddr(pub(super) consul::Address);
+
+impl FromStr for AgentAddr {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        text.parse().map(Self).map_err(|_| AGENT)
+    }
+}
+
+impl fmt::Display for AgentAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+text_type!(AgentAddr, "agent address", AGENT);
 
 impl InboundAddr {
     pub(super) const DEFAULT: Self = Self(at([0, 0, 0, 0], 21000));

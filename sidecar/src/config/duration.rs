@@ -37,7 +37,7 @@ impl FromStr for Timeout {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Expected> {
-        let duration = parse(text).ok_or(TIMEOUT)?;
+        let duration = bounded(text).ok_or(TIMEOUT)?;
         Ok(Self((!duration.is_zero()).then_some(duration)))
     }
 }
@@ -70,7 +70,7 @@ impl FromStr for Wait {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Expected> {
-        match parse(text) {
+        match bounded(text) {
             Some(duration) if !duration.is_zero() => Ok(Self(duration)),
             _ => Err(WAIT),
         }
@@ -85,7 +85,12 @@ impl fmt::Display for Wait {
     }
 }
 
-fn parse(text: &str) -> Option<Duration> {
+fn bounded(text: &str) -> Option<Duration> {
+    parse(text).filter(|duration| *duration <= LONGEST)
+}
+
+/// A number and its unit: `ms`, `s`, `m`, `h` or `d`.
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit);
     let number: u64 = number.parse().ok()?;
@@ -94,10 +99,10 @@ fn parse(text: &str) -> Option<Duration> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return None,
     };
-    let duration = Duration::from_millis(number.checked_mul(millis)?);
-    (duration <= LONGEST).then_some(duration)
+    Some(Duration::from_millis(number.checked_mul(millis)?))
 }
 
 fn write(f: &mut fmt::Formatter<'_>, duration: Duration) -> fmt::Result {

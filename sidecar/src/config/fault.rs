@@ -96,7 +96,9 @@ pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     known
         .iter()
         .map(|near| (strsim::damerau_levenshtein(&word, near), *near))
-        .filter(|(distance, near)| *distance <= 1 + near.len() / 4 || near.starts_with(&word))
+        .filter(|(distance, near)| {
+            *distance <= 1 + near.len() / 4 || (word.len() > 1 && near.starts_with(&word))
+        })
         .min()
         .map(|(_, near)| near)
 }

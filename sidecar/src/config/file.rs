@@ -46,10 +46,17 @@ pub(crate) fn read(path: &Path) -> Result<Node, Problems> {
 pub(crate) fn parse(text: &str, file: &Arc<str>) -> Result<Node, Problems> {
     let lines = Lines { text, file };
     let (table, errors) = DeTable::parse_recoverable(text);
-    let problems = errors.iter().map(|error| Problem {
-        origin: Some(lines.origin(error.span().map_or(text.len(), |span| span.start))),
-        key: String::new(),
-        message: format!("not valid TOML: {}", error.message().replace('\n', " ")),
+    let problems = errors.iter().map(|error| {
+        let span = error.span().unwrap_or(text.len()..text.len());
+        let at = match text.get(span.clone()).and_then(|found| found.lines().next()) {
+            Some(found) if !found.is_empty() => format!(" at {}", Value::Text(found.to_owned())),
+            _ => String::new(),
+        };
+        Problem {
+            origin: Some(lines.origin(span.start)),
+            key: String::new(),
+            message: format!("not valid TOML{at}: {}", error.message().replace('\n', " ")),
+        }
     });
     Problems::none_of(problems.collect())?;
     Ok(Node {

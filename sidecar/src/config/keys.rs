@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::amount::whole;
 use super::{
-    AdminAddr, AdvertiseAddr, AppAddr, AppProtocol, Count, DefaultAction, Drain, EndpointAddr,
-    InboundAddr, InstanceId, Limits, Log, OutboundAddr, ServiceName, Timeout, Timeouts,
-    UpstreamListenAddr, Wait, Workload,
+    AdminAddr, AdvertiseAddr, AgentAddr, AppAddr, AppProtocol, Count, DefaultAction, Drain,
+    EndpointAddr, InboundAddr, InstanceId, Limits, Log, OutboundAddr, ServiceName, Timeout,
+    Timeouts, UpstreamListenAddr, Wait, Workload,
 };
 
 /// Every key of a `sidecar.toml`.
@@ -192,7 +192,7 @@ pub(super) struct ConsulKeys {
     pub(super) enabled: bool,
     /// The agent's HTTP API: an address, a URL or `unix://` and a path. Left out: as
     /// `CONSUL_HTTP_ADDR` says, else `127.0.0.1:8500`.
-    pub(super) address: Option<String>,
+    pub(super) address: Option<AgentAddr>,
     /// A file with the ACL token, read again when it changes. Left out: as
     /// `CONSUL_HTTP_TOKEN_FILE` or `CONSUL_HTTP_TOKEN` say.
     pub(super) token_file: Option<PathBuf>,

@@ -1,5 +1,6 @@
 //! Loads a configuration: file, then variables over it, then flags over both.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use super::{Config, file, reader, variables};
 pub struct Sources {
     /// The config file, if there is one.
     pub file: Option<PathBuf>,
-    /// The environment; only `OUTRIGGER_…` is looked at.
-    pub variables: Vec<(String, String)>,
+    /// The environment; `OUTRIGGER_…` and `CONSUL_…` are looked at.
+    pub variables: BTreeMap<String, String>,
     /// What the command line sets.
     pub flags: Vec<Flag>,
 }
@@ -62,13 +63,13 @@ pub fn load(sources: &Sources, now: SystemTime) -> Result<Loaded, Problems> {
         Some(path) => file::read(path)?,
         None => Node::empty(),
     };
-    variables::lay(&mut tree, sources.variables.iter().cloned());
+    variables::lay(&mut tree, &sources.variables);
     for flag in &sources.flags {
         let keys: Vec<String> = flag.key.split('.').map(str::to_owned).collect();
         tree.lay(&keys, &flag.value, &Origin::Flag(flag.name.clone()));
     }
     let base = sources.file.as_deref().and_then(Path::parent);
-    read(tree, base.unwrap_or(Path::new("")), now)
+    read(tree, base.unwrap_or(Path::new("")), &sources.variables, now)
 }
 
 impl Config {
@@ -79,15 +80,21 @@ impl Config {
     /// Everything that is wrong with it.
     pub fn from_toml(text: &str, now: SystemTime) -> Result<Self, Problems> {
         let tree = file::parse(text, &Arc::from("sidecar.toml"))?;
-        read(tree, Path::new(""), now).map(|loaded| loaded.config)
+        read(tree, Path::new(""), &BTreeMap::new(), now).map(|loaded| loaded.config)
     }
 }
 
-fn read(mut tree: Node, base: &Path, now: SystemTime) -> Result<Loaded, Problems> {
+fn read(
+    mut tree: Node,
+    base: &Path,
+    variables: &BTreeMap<String, String>,
+    now: SystemTime,
+) -> Result<Loaded, Problems> {
     let (mut keys, problems) = reader::read::<Keys>(&mut tree);
     let mut resolver = Resolver {
         tree: &tree,
         base,
+        variables,
         now,
         cores: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         problems,

@@ -1,17 +1,18 @@
 //! From keys to a [`Config`]: fills in what follows from other keys, and refuses
 //! what no key alone can show to be wrong.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use certs::SpiffeId;
 
-use super::keys::{IdentityKeys, Keys, ServiceKeys, SourceKey};
+use super::keys::{ConsulKeys, IdentityKeys, Keys, ServiceKeys, SourceKey};
 use super::problem::{Origin, Problem};
 use super::tree::Node;
 use super::{
-    Advertise, Authorization, Config, Consul, Identity, IdentitySource, Inbound, InstanceId,
+    Advertise, AgentAddr, Authorization, Config, Identity, IdentitySource, Inbound, InstanceId,
     Limits, Runtime, Service, variables,
 };
 
@@ -29,6 +30,8 @@ pub(super) struct Resolver<'t> {
     pub(super) tree: &'t Node,
     /// The folder that paths in the file are relative to.
     pub(super) base: &'t Path,
+    /// The environment, for the `CONSUL_*` variables.
+    pub(super) variables: &'t BTreeMap<String, String>,
     /// When certificates must be valid.
     pub(super) now: SystemTime,
     /// Cores that this process may use.
@@ -44,7 +47,7 @@ impl Resolver<'_> {
         let inbound = self.inbound(keys);
         let service = self.service(&mut keys.service, keys.outbound.listen.socket_addr().port());
         let identity = self.identity(&mut keys.identity, keys.consul.enabled);
-        let consul = self.consul(keys);
+        let consul = self.consul(&mut keys.consul);
         let own = identity.as_ref().and_then(|(_, own)| own.as_ref());
         let upstreams = upstreams::resolve(self, keys, own);
         let default_workers = self.cores.get().min(2);
@@ -233,17 +236,36 @@ impl Resolver<'_> {
         Some(path.clone())
     }
 
-    fn consul(&mut self, keys: &mut Keys) -> Option<Consul> {
-        let keys = &mut keys.consul;
+    fn consul(&mut self, keys: &mut ConsulKeys) -> Option<consul::Config> {
         if let Some(path) = &mut keys.token_file {
             *path = self.path("consul.token_file", path);
-            if let Err(error) = std::fs::File::open(&*path) {
+            if let Err(error) = std::fs::read(&*path) {
                 let message = format!("found {path:?}, which cannot be read: {error}");
                 self.problem("consul.token_file", message);
             }
         }
-        keys.enabled
-            .then(|| Consul { address: keys.address.clone(), token_file: keys.token_file.clone() })
+        if !keys.enabled {
+            return None;
+        }
+        let mut config = match consul::Config::from_vars(|name| self.variables.get(name).cloned()) {
+            Ok(config) => config,
+            Err(error) => {
+                self.problems.push(Problem {
+                    message: format!("found {}, expected {}", error.found, error.expected),
+                    origin: Some(Origin::Variable(error.setting)),
+                    key: String::new(),
+                });
+                return None;
+            }
+        };
+        match &keys.address {
+            Some(address) => config.address = address.0.clone(),
+            None => keys.address = Some(AgentAddr(config.address.clone())),
+        }
+        if let Some(file) = &keys.token_file {
+            config.token = consul::Token::File(file.clone());
+        }
+        Some(config)
     }
 
     fn limits(&mut self, limits: &Limits) {

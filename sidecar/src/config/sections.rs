@@ -105,15 +105,6 @@ pub enum DefaultAction {
     Deny,
 }
 
-/// The Consul agent.
-#[derive(Debug, Clone)]
-pub struct Consul {
-    /// Its address; none: as the `CONSUL_*` variables say.
-    pub address: Option<String>,
-    /// A file with the token, read again when it changes; none: as the `CONSUL_*` variables say.
-    pub token_file: Option<PathBuf>,
-}
-
 /// How long each thing may take.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -128,9 +119,9 @@ pub struct Timeouts {
     pub grpc_idle: Timeout,
     /// A stream of anything but gRPC on which no frame goes either way.
     pub http_idle: Timeout,
-    /// Silence with streams open after which a connection is asked for a sign of life (PING).
+    /// A connection with streams open is sent a PING after so much silence.
     pub ping_interval: Wait,
-    /// Time for that sign of life; past it the connection is dead.
+    /// A connection that does not answer a PING in this time is dead, its calls with it.
     pub ping: Wait,
     /// The first call to a name waits so long for its first endpoints.
     pub discovery: Wait,

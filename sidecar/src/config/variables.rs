@@ -1,24 +1,22 @@
 //! The environment as a layer: `OUTRIGGER_UPSTREAMS__USER_SERVICE__TIMEOUT` is
 //! `upstreams.user-service.timeout`.
 
+use std::collections::BTreeMap;
+
 use super::problem::Origin;
 use super::tree::Node;
 
 const PREFIX: &str = "OUTRIGGER_";
-/// Names the config file; read with the flags.
-pub(crate) const FILE: &str = "OUTRIGGER_CONFIG";
+/// Names the config file; the command line reads it.
+const FILE: &str = "OUTRIGGER_CONFIG";
 
 /// Lays every variable of ours over the tree, known or not: reading finds out which.
-pub(super) fn lay(tree: &mut Node, variables: impl IntoIterator<Item = (String, String)>) {
-    let mut ours: Vec<_> = variables
-        .into_iter()
-        .filter(|(name, _)| name.starts_with(PREFIX) && name != FILE)
-        .collect();
-    // Of two that contradict each other in shape, always the same one wins.
-    ours.sort();
-    for (name, text) in ours {
-        let keys = keys(&name);
-        tree.lay(&keys, &text, &Origin::Variable(name));
+pub(super) fn lay(tree: &mut Node, variables: &BTreeMap<String, String>) {
+    // In order of their names: of two that contradict each other in shape, the same one wins.
+    for (name, text) in variables {
+        if name.starts_with(PREFIX) && name != FILE {
+            tree.lay(&keys(name), text, &Origin::Variable(name.clone()));
+        }
     }
 }
 

@@ -26,8 +26,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Consul's name for every service.
 const ANY: &str = "*";
 
-/// What must not reach an app: it calls through its sidecar and has no business with Consul.
-const SECRETS: &[&str] = &["CONSUL_HTTP_TOKEN", "CONSUL_HTTP_TOKEN_FILE"];
+/// What must reach neither an app nor a build: they have no business with Consul.
+pub(super) const SECRETS: &[&str] = &["CONSUL_HTTP_TOKEN", "CONSUL_HTTP_TOKEN_FILE"];
 
 /// All that could lead a sidecar elsewhere than to the embedded agent.
 const ALL: &[&str] = &[
@@ -105,11 +105,6 @@ impl Consul {
             without: ALL,
             grace: GRACE,
         })
-    }
-
-    /// What an app must not inherit.
-    pub(crate) fn secrets(&self) -> &'static [&'static str] {
-        SECRETS
     }
 
     /// What leads a sidecar to this Consul: flags, and variables that it must not inherit.

@@ -7,6 +7,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::Resolver;
 use crate::config::keys::{Keys, MatchKeys, UpstreamKeys};
+use crate::config::problem::Problem;
+use crate::config::tree::Value;
 use crate::config::{Endpoints, PathMatch, Route, RouteMatch, ServiceName, Upstream, Upstreams};
 
 pub(super) fn resolve(
@@ -59,8 +61,9 @@ impl Section<'_, '_> {
             routes: keys
                 .route
                 .iter()
-                .map(|route| Route {
-                    matches: self.matches(&route.matches),
+                .enumerate()
+                .map(|(at, route)| Route {
+                    matches: self.matches(at, &route.matches),
                     timeout: route.timeout.unwrap_or(timeout),
                 })
                 .collect(),
@@ -106,14 +109,14 @@ impl Section<'_, '_> {
         }
     }
 
-    fn matches(&mut self, keys: &MatchKeys) -> RouteMatch {
+    fn matches(&mut self, at: usize, keys: &MatchKeys) -> RouteMatch {
         let path = match (&keys.path, &keys.prefix) {
             (None, None) => PathMatch::Any,
             (Some(path), None) => PathMatch::Exact(path.clone()),
             (None, Some(prefix)) => PathMatch::Prefix(prefix.clone()),
             (Some(_), Some(_)) => {
-                self.problem(
-                    "route",
+                self.route_problem(
+                    at,
                     "found path and prefix in one match, expected one of them".into(),
                 );
                 PathMatch::Any
@@ -122,8 +125,8 @@ impl Section<'_, '_> {
         if let PathMatch::Exact(text) | PathMatch::Prefix(text) = &path
             && !text.starts_with('/')
         {
-            self.problem(
-                "route",
+            self.route_problem(
+                at,
                 format!("found the path {text:?}, expected one that begins with \"/\""),
             );
         }
@@ -131,16 +134,40 @@ impl Section<'_, '_> {
             match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
                 (Ok(name), Ok(value)) => Some((name, value)),
                 (Err(_), _) => {
-                    self.problem("route", format!("found {name:?}, expected a header's name"));
+                    self.route_problem(at, format!("found {name:?}, expected a header's name"));
                     None
                 }
                 (_, Err(_)) => {
-                    self.problem("route", format!("found {value:?}, expected a header's value"));
+                    self.route_problem(at, format!("found {value:?}, expected a header's value"));
                     None
                 }
             }
         });
         RouteMatch { headers: headers.collect(), path }
+    }
+
+    /// A problem with what one route matches, at that route's own line.
+    fn route_problem(&mut self, at: usize, message: String) {
+        let place = self.key("route");
+        let route = match self.resolver.find(&place).map(|node| &node.value) {
+            // What was refused is no longer among the keys, so it does not count.
+            Some(Value::List(routes)) => {
+                let mut kept = routes
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, route)| !matches!(route.value, Value::Refused));
+                kept.nth(at)
+            }
+            _ => None,
+        };
+        let (key, node) = match route {
+            Some((at, route)) => {
+                (format!("{place}[{at}].match"), route.find(["match"]).or(Some(route)))
+            }
+            None => (place, None),
+        };
+        let origin = node.and_then(|node| node.origin.clone());
+        self.resolver.problems.push(Problem { origin, key, message });
     }
 
     fn key(&self, key: &str) -> String {
