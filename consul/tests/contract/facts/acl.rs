@@ -111,7 +111,7 @@ fn a_sidecar_lives_on_the_least_policy() {
         refused(client.agent().deregister("user-service").await, "service:write");
         let rule = Rule::Action(Action::Allow);
         let allowed = client.connect().set_intention("*", "order-service", &rule).await;
-        refused(allowed, "intention:write");
+        refused(allowed, "Permission denied");
 
         client.agent().deregister("order-service").await.unwrap();
         assert_eq!(client.agent().service("order-service").await.unwrap(), None);

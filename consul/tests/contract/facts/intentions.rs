@@ -22,7 +22,7 @@ facts! {
         assert_eq!((one.source_namespace.as_str(), one.destination_namespace.as_str()), ("default", "default"));
         assert_eq!(one.rule, Rule::Action(Action::Deny));
         assert_eq!(one.precedence, 9);
-        assert_eq!(to(&at, "int-b").await, [one.clone()]);
+        assert_eq!(to(&at, "int-b").await, std::slice::from_ref(&one));
         let all = at.client.connect().intentions().send().await.unwrap().value;
         assert!(all.contains(&one));
         set(&at, "int-a", "int-b", Action::Allow).await;
