@@ -145,6 +145,7 @@ async fn serve(
     if let Some(agent) = consul.process(outrigger) {
         start(children, agent)?;
     }
+    children.log().say(&format!("waiting for {consul}"));
     for note in unless_lost(children, consul.prepare(mesh, deadline)).await? {
         children.log().say(&note);
     }
@@ -154,8 +155,10 @@ async fn serve(
         }
         start(children, plan::sidecar(instance, consul, outrigger))?;
     }
+    let wanted = plan::wanted(mesh);
+    children.log().say(&format!("waiting for {} processes to be ready", wanted.len()));
     unless_lost(children, async {
-        let late = ready::all(&plan::wanted(mesh), deadline).await;
+        let late = ready::all(&wanted, deadline).await;
         late.map_err(|late| format!("not ready within {READY:?}:\n  {}", late.join("\n  ")))
     })
     .await?;

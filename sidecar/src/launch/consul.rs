@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -56,6 +57,15 @@ pub(crate) enum Consul {
     Outside {
         dns: SocketAddr,
     },
+}
+
+impl fmt::Display for Consul {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded { .. } => f.write_str("the embedded Consul agent"),
+            Self::Outside { .. } => f.write_str("the Consul that CONSUL_HTTP_ADDR names"),
+        }
+    }
 }
 
 impl Consul {
