@@ -1,6 +1,7 @@
 //! The command line: what each subcommand is told, and which part of the crate it starts.
 //! Exit codes: 0 done, 1 failed, 2 told something wrong (a flag, a config).
 
+mod agent;
 mod certs;
 mod check;
 mod config;
@@ -32,6 +33,8 @@ enum Command {
     Run(run::RunArgs),
     /// Run a whole mesh on this machine: Consul, every service with its sidecar
     Up(launch::UpArgs),
+    /// Run the embedded Consul agent alone: one node, in memory, for development
+    Agent(agent::AgentArgs),
     /// Make and read certificates for development
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -48,6 +51,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Up(args) => launch::up(args),
+        Command::Agent(args) => agent::run(args),
         Command::Certs(command) => certs::run(command),
         Command::Check(args) => check::run(args),
         Command::Guard(args) => launch::guard(args),

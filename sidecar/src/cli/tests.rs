@@ -21,6 +21,7 @@ fn the_commands_agree_with_themselves() {
 fn help_tells_what_each_command_is_for() {
     assert_snapshot!("help", help(&[]));
     assert_snapshot!("help_run", help(&["run"]));
+    assert_snapshot!("help_agent", help(&["agent"]));
     assert_snapshot!("help_check", help(&["check"]));
     assert_snapshot!("help_certs", help(&["certs"]));
     assert_snapshot!("help_certs_issue", help(&["certs", "issue"]));

@@ -58,35 +58,47 @@ impl Fault {
         self.steps.iter().rev().cloned().collect()
     }
 
-    pub(super) fn into_problem(self) -> Problem {
+    /// One problem; of an unknown section as many as variables and flags set keys in it, as each
+    /// of them has its own name.
+    pub(super) fn into_problems(self, tree: &Node) -> Vec<Problem> {
         let path = self.path();
-        let message = match &self.kind {
-            Kind::Wrong(message) => message.clone(),
-            Kind::Unknown(known) => self.unknown(&path, known),
+        let key = dotted(&path);
+        let known = match self.kind {
+            Kind::Wrong(message) => return vec![Problem { key, origin: self.origin, message }],
+            Kind::Unknown(known) => known,
         };
-        Problem { key: dotted(&path), origin: self.origin, message }
-    }
-
-    fn unknown(&self, path: &[Step], known: &[&str]) -> String {
-        let Some((Step::Key(key), above)) = path.split_last() else {
-            return "unknown key".to_owned();
-        };
-        let Some(near) = nearest(key, known) else {
-            return format!("unknown key, expected one of {}", known.join(", "));
-        };
-        match &self.origin {
-            Some(Origin::Variable(name)) => {
-                let mut keys = above.to_vec();
-                keys.push(Step::Key(near.to_owned()));
-                let rest = name.split("__").skip(path.len());
-                let near = std::iter::once(&*variables::name(&dotted(&keys)))
-                    .chain(rest)
-                    .collect::<Vec<_>>()
-                    .join("__");
-                format!("unknown variable, did you mean {near}?")
-            }
-            _ => format!("unknown key, did you mean \"{near}\"?"),
+        let mut origins = vec![self.origin];
+        if let Some(node) = tree.at(&path) {
+            node.add_origins(&mut origins);
         }
+        let problem = |origin: Option<Origin>| Problem {
+            key: key.clone(),
+            message: unknown(origin.as_ref(), &path, known),
+            origin,
+        };
+        origins.into_iter().map(problem).collect()
+    }
+}
+
+fn unknown(origin: Option<&Origin>, path: &[Step], known: &[&str]) -> String {
+    let Some((Step::Key(key), above)) = path.split_last() else {
+        return "unknown key".to_owned();
+    };
+    let Some(near) = nearest(key, known) else {
+        return format!("unknown key, expected one of {}", known.join(", "));
+    };
+    match origin {
+        Some(Origin::Variable(name)) => {
+            let mut keys = above.to_vec();
+            keys.push(Step::Key(near.to_owned()));
+            let rest = name.split("__").skip(path.len());
+            let near = std::iter::once(&*variables::name(&dotted(&keys)))
+                .chain(rest)
+                .collect::<Vec<_>>()
+                .join("__");
+            format!("unknown variable, did you mean {near}?")
+        }
+        _ => format!("unknown key, did you mean \"{near}\"?"),
     }
 }
 

@@ -25,8 +25,8 @@ where
             Ok(keys) => return (keys, problems),
             Err(fault) => {
                 let path = fault.path();
-                problems.push(fault.into_problem());
-                if problems.len() == MOST || !tree.refuse(&path) {
+                problems.extend(fault.into_problems(tree));
+                if problems.len() >= MOST || !tree.refuse(&path) {
                     return (T::default(), problems);
                 }
             }

@@ -6,24 +6,15 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use certs::SpiffeId;
-
-use super::keys::{ConsulKeys, IdentityKeys, Keys, ServiceKeys, SourceKey};
+use super::keys::{ConsulKeys, Keys};
 use super::problem::{Origin, Problem};
 use super::tree::Node;
-use super::{
-    Advertise, AgentAddr, Authorization, Config, Identity, IdentitySource, Inbound, InstanceId,
-    Limits, Runtime, Service, variables,
-};
+use super::{Advertise, AgentAddr, Authorization, Config, Inbound, Limits, Runtime};
 
-mod files;
+mod identity;
 mod ports;
+mod service;
 mod upstreams;
-
-/// Consul's own limits on a service's meta data.
-const META_PAIRS: usize = 64;
-const META_KEY: usize = 128;
-const META_VALUE: usize = 512;
 
 /// What keys mean together, and what of it is wrong. The keys are completed on the way.
 pub(super) struct Resolver<'t> {
@@ -80,59 +71,6 @@ impl Resolver<'_> {
         })
     }
 
-    fn service(&mut self, keys: &mut ServiceKeys, outbound: u16) -> Option<Service> {
-        self.meta(keys);
-        for (i, tag) in keys.tags.iter().enumerate() {
-            if tag.is_empty() {
-                self.problem(
-                    "service.tags",
-                    format!("found \"\" at place {}, expected a tag", i + 1),
-                );
-            }
-        }
-        let Some(name) = keys.name.clone() else {
-            if !self.is_set("service.name") {
-                let variable = variables::name("service.name");
-                self.problem(
-                    "service.name",
-                    format!(
-                        "not set, expected a name in the file, in {variable} or after --service"
-                    ),
-                );
-            }
-            return None;
-        };
-        let port = keys.app.map_or(outbound, |app| app.socket_addr().port());
-        let id = keys.id.get_or_insert_with(|| InstanceId::of(&name, port)).clone();
-        Some(Service { name, id, tags: keys.tags.clone(), meta: keys.meta.clone() })
-    }
-
-    fn meta(&mut self, keys: &ServiceKeys) {
-        if keys.meta.len() > META_PAIRS {
-            let found = keys.meta.len();
-            let message =
-                format!("found {found} pairs, expected at most {META_PAIRS}, Consul's limit");
-            self.problem("service.meta", message);
-        }
-        for (key, value) in &keys.meta {
-            let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-            let place = format!("service.meta.{key}");
-            if key.is_empty() || key.len() > META_KEY || !key.bytes().all(fits) {
-                let message = format!(
-                    "found the key {key:?}, expected 1 to {META_KEY} of A-Z, a-z, 0-9, _ and -"
-                );
-                self.problem(&place, message);
-            }
-            if value.len() > META_VALUE {
-                let found = value.len();
-                self.problem(
-                    &place,
-                    format!("found {found} bytes, expected at most {META_VALUE}, Consul's limit"),
-                );
-            }
-        }
-    }
-
     fn inbound(&mut self, keys: &Keys) -> Option<Inbound> {
         let Some(app) = keys.service.app else {
             if !self.is_set("service.app") {
@@ -172,68 +110,6 @@ impl Resolver<'_> {
             listen: keys.inbound.listen,
             advertise,
         })
-    }
-
-    /// Where certificates come from, and our own identity where that is known already.
-    fn identity(
-        &mut self,
-        keys: &mut IdentityKeys,
-        consul: bool,
-    ) -> Option<(Identity, Option<SpiffeId>)> {
-        let files = [
-            ("identity.cert", &mut keys.cert),
-            ("identity.key", &mut keys.key),
-            ("identity.roots", &mut keys.roots),
-        ];
-        let (source, own) = match keys.source {
-            SourceKey::Consul => {
-                if !consul {
-                    let (key, message) = if self.is_set("identity.source") {
-                        (
-                            "identity.source",
-                            "found \"consul\" although consul.enabled is false, expected \"files\"",
-                        )
-                    } else {
-                        (
-                            "consul.enabled",
-                            "found false, so identity.source must be \"files\", with cert, key and roots",
-                        )
-                    };
-                    self.problem(key, message.into());
-                }
-                for (key, value) in files {
-                    if value.is_some() {
-                        self.problem(
-                            key,
-                            "set although identity.source is \"consul\", expected \"files\" there"
-                                .into(),
-                        );
-                    }
-                }
-                (IdentitySource::Consul, None)
-            }
-            SourceKey::Files => {
-                let [cert, key, roots] = files.map(|(key, value)| self.needed_path(key, value));
-                let (cert, key, roots) = (cert?, key?, roots?);
-                let leaf = files::check(self, &cert, &key, &roots);
-                let source = IdentitySource::Files { cert, key, roots };
-                (source, leaf.map(|leaf| leaf.id().clone()))
-            }
-        };
-        let tls_min = keys.tls_min.into();
-        Some((Identity { source, tls_min }, own))
-    }
-
-    fn needed_path(&mut self, key: &str, value: &mut Option<PathBuf>) -> Option<PathBuf> {
-        let Some(path) = value else {
-            if !self.is_set(key) {
-                let message = "not set, expected a PEM file, as identity.source is \"files\"";
-                self.problem_at("identity.source", key, message.into());
-            }
-            return None;
-        };
-        *path = self.path(key, path);
-        Some(path.clone())
     }
 
     fn consul(&mut self, keys: &mut ConsulKeys) -> Option<consul::Config> {

@@ -172,6 +172,7 @@ fn variables_and_flags_are_named_where_they_are_wrong() {
     let wrong = from(
         "[service]\nname = \"a\"\n",
         &[
+            ("OUTRIGGER_INBUOND__ADVERTISE", "x"),
             ("OUTRIGGER_INBUOND__LISTEN", "x"),
             ("OUTRIGGER_SERVICE__NMAE", "x"),
             ("OUTRIGGER_SERVICE__TAGS", "a,b"),

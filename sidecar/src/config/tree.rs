@@ -53,6 +53,25 @@ impl Node {
         })
     }
 
+    /// What lies at a path.
+    pub(super) fn at(&self, path: &[Step]) -> Option<&Self> {
+        path.iter().try_fold(self, |node, step| match (&node.value, step) {
+            (Value::Table(table), Step::Key(key)) => table.get(key),
+            (Value::List(list), Step::Index(index)) => list.get(*index),
+            _ => None,
+        })
+    }
+
+    /// Adds the variables and flags that set anything here, each once.
+    pub(super) fn add_origins(&self, origins: &mut Vec<Option<Origin>>) {
+        if self.is_loose() && !origins.contains(&self.origin) {
+            origins.push(self.origin.clone());
+        }
+        if let Value::Table(table) = &self.value {
+            table.values().for_each(|node| node.add_origins(origins));
+        }
+    }
+
     fn step_mut(&mut self, step: &Step) -> Option<&mut Self> {
         match (&mut self.value, step) {
             (Value::Table(table), Step::Key(key)) => table.get_mut(key),
