@@ -168,7 +168,7 @@ pub(crate) async fn start(kind: Kind, settings: Settings) -> Option<Running> {
         Kind::Embedded => {
             let ports = settings.ports.unwrap_or_else(Ports::free);
             let agent = embedded(ports, settings.default_intention).await;
-            let at = At::new(kind, agent.http_addr(), agent.dns_addr().unwrap());
+            let at = At::new(kind, agent.http_addr(), loopback(ports.dns));
             wait_until_ready(&at).await;
             Some(Running { at, ports, process: Process::Embedded(agent) })
         }
@@ -177,10 +177,14 @@ pub(crate) async fn start(kind: Kind, settings: Settings) -> Option<Running> {
 
 #[cfg(feature = "agent")]
 async fn embedded(ports: Ports, default_intention: Option<Action>) -> consul::agent::Agent {
+    use consul::agent::DefaultIntentionPolicy;
     let config = consul::agent::AgentConfig {
         http: loopback(ports.http),
         dns: Some(loopback(ports.dns)),
-        default_intention_policy: default_intention.unwrap_or(Action::Allow),
+        default_intention_policy: match default_intention {
+            Some(Action::Deny) => DefaultIntentionPolicy::Deny,
+            _ => DefaultIntentionPolicy::Allow,
+        },
         ..Default::default()
     };
     consul::agent::Agent::start(config).await.unwrap()
@@ -206,8 +210,9 @@ fn shared(kind: Kind) -> Option<(SocketAddr, SocketAddr)> {
             // A runtime of its own: those of the facts end before the next fact asks.
             std::thread::spawn(move || {
                 block_on(async move {
-                    let agent = embedded(Ports::free(), None).await;
-                    tell.send((agent.http_addr(), agent.dns_addr().unwrap())).unwrap();
+                    let ports = Ports::free();
+                    let _agent = embedded(ports, None).await;
+                    tell.send((loopback(ports.http), loopback(ports.dns))).unwrap();
                     std::future::pending::<()>().await;
                 });
             });
