@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-const MARK: &str = "OUTRIGGER_TEST_MARK";
+const MARK: &str = "LAUNCH_TEST_MARK";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One run of the program, and everything that comes of it.
