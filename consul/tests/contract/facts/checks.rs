@@ -135,7 +135,7 @@ facts! {
         let mut service = meshed("doomed", 4130, CheckStatus::Critical);
         service.checks[0].deregister_after = Some(Duration::from_secs(60));
         at.client.agent().register(&service).await.unwrap();
-        within(Duration::from_secs(150), "the doomed service is gone", async || {
+        within(Duration::from_secs(240), "the doomed service is gone", async || {
             at.client.agent().service("doomed").await.unwrap().is_none().then_some(())
         }).await;
         assert_eq!(at.client.agent().service("doomed-sidecar-proxy").await.unwrap(), None);
