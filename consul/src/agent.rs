@@ -17,6 +17,7 @@ mod body;
 mod catalog;
 mod check;
 mod config;
+mod dns;
 mod duration;
 mod entries;
 mod filter;
@@ -27,7 +28,7 @@ mod probe;
 mod service;
 mod state;
 
-pub use config::{AgentConfig, DefaultIntentionPolicy, Limits};
+pub use config::{AgentConfig, Limits};
 use state::Shared;
 
 /// Why an agent did not start.
@@ -67,19 +68,30 @@ impl Agent {
         let failed = |source| AgentError::Listen { what: "HTTP", address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let http = listener.local_addr().map_err(failed)?;
+        let dns = match config.dns {
+            None => None,
+            Some(address) => {
+                let failed = |source| AgentError::Listen { what: "DNS", address, source };
+                Some(dns::bind(address).await.map_err(failed)?)
+            }
+        };
         let shared = Shared::new(&config, SystemTime::now())
             .map_err(|error| AgentError::Authority(error.to_string()))?;
         let shared = Arc::new(shared);
         let mut tasks = JoinSet::new();
         tasks.spawn(http::serve(listener, Arc::clone(&shared), config.limits));
         tasks.spawn(keeper::keep(Arc::clone(&shared), config.limits.reap_interval));
-        let dns = None;
+        let dns_address = dns.as_ref().map(|sockets| sockets.address);
+        if let Some(sockets) = dns {
+            tasks.spawn(dns::serve(sockets, shared));
+        }
         tracing::info!(
             %http,
+            dns = dns_address.map(tracing::field::display),
             datacenter = config.datacenter,
             "embedded development agent: one node, in memory, no ACLs; not a Consul server"
         );
-        Ok(Self { http, dns, tasks })
+        Ok(Self { http, dns: dns_address, tasks })
     }
 
     /// Where the HTTP API listens.

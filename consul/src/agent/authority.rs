@@ -80,7 +80,7 @@ impl Authority {
             leaves: BTreeMap::new(),
             configuration: json!({
                 "IntermediateCertTTL": "8760h",
-                "LeafCertTTL": super::duration::format(leaf_ttl),
+                "LeafCertTTL": super::duration::format(leaf_ttl).trim_end_matches("0m0s"),
                 "RootCertTTL": "87600h",
             }),
             roots_index: 1,

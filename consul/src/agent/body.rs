@@ -25,6 +25,7 @@ pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, BodyError> {
         Ok(other) => {
             Err(BodyError(format!("json: cannot unmarshal {} into an object", kind(&other))))
         }
+        Err(error) if error.is_eof() => Err(BodyError("unexpected EOF".to_owned())),
         Err(error) => Err(BodyError(error.to_string())),
     }
 }
@@ -40,6 +41,15 @@ impl<'a> Fields<'a> {
     /// The fields of `map`, named `path` in errors.
     pub(super) fn new(map: &'a Map<String, Value>, path: &'a str) -> Self {
         Self { map, path }
+    }
+
+    /// Refuses fields that are none of `known`.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), BodyError> {
+        let odd = self.map.keys().find(|key| !known.iter().any(|name| same_name(key, name)));
+        match odd {
+            None => Ok(()),
+            Some(key) => Err(BodyError(format!("json: unknown field {key:?}"))),
+        }
     }
 
     /// The raw value of a field; `null` counts as left out.

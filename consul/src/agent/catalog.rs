@@ -197,6 +197,21 @@ impl Catalog {
             .collect()
     }
 
+    /// The instances of a topic, whatever the case of its name: as DNS compares.
+    pub(super) fn instances_ignoring_case(&self, topic: &Topic) -> Vec<(&Node, &Service)> {
+        let fits = |service: &Service| match topic {
+            Topic::Service(name) => service.name.eq_ignore_ascii_case(name),
+            Topic::Connect(name) => {
+                service.connect_name().is_some_and(|own| own.eq_ignore_ascii_case(name))
+            }
+        };
+        let nodes = self.nodes.values();
+        nodes
+            .flat_map(|node| node.services.values().map(move |service| (node, service)))
+            .filter(|(_, service)| fits(service))
+            .collect()
+    }
+
     /// The index that a query about this topic answers with.
     pub(super) fn topic_index(&self, topic: &Topic) -> u64 {
         self.service_index.get(topic).copied().unwrap_or(self.extinction_index)

@@ -18,6 +18,52 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What Consul keeps of a check's output.
 pub(super) const MAX_OUTPUT: usize = 4 * 1024;
 
+/// The fields of a definition.
+const FIELDS: [&str; 42] = [
+    "AliasNode",
+    "AliasService",
+    "Args",
+    "Body",
+    "CheckID",
+    "DeregisterCriticalServiceAfter",
+    "DisableRedirects",
+    "DockerContainerID",
+    "FailuresBeforeCritical",
+    "FailuresBeforeWarning",
+    "GRPC",
+    "GRPCUseTLS",
+    "H2PING",
+    "H2PingUseTLS",
+    "HTTP",
+    "Header",
+    "ID",
+    "Interval",
+    "Method",
+    "Name",
+    "Namespace",
+    "Notes",
+    "OSService",
+    "OutputMaxSize",
+    "Partition",
+    "ProxyGRPC",
+    "ProxyHTTP",
+    "ScriptArgs",
+    "ServiceID",
+    "SessionName",
+    "Shell",
+    "Status",
+    "SuccessBeforePassing",
+    "TCP",
+    "TCPUseTLS",
+    "TLSServerName",
+    "TLSSkipVerify",
+    "TTL",
+    "Timeout",
+    "Token",
+    "Type",
+    "UDP",
+];
+
 /// What a check says. Ordered: what is worse is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Status {
@@ -79,6 +125,9 @@ pub(super) struct Definition {
     pub(super) service_id: String,
     pub(super) status: Option<Status>,
     pub(super) source: Source,
+    /// As it was written; zero where it was not.
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
     pub(super) thresholds: Thresholds,
     pub(super) deregister_after: Option<Duration>,
 }
@@ -94,6 +143,7 @@ pub(super) struct Thresholds {
 impl Definition {
     /// Reads and validates a definition; the error is what Consul puts behind `Invalid check: `.
     pub(super) fn from_fields(fields: Fields<'_>) -> Result<Self, Invalid> {
+        fields.only(&FIELDS)?;
         let interval = fields.duration("Interval")?;
         let timeout = fields.duration("Timeout")?;
         let ttl = fields.duration("TTL")?;
@@ -124,6 +174,8 @@ impl Definition {
             service_id: fields.text("ServiceID")?,
             status,
             source,
+            interval,
+            timeout,
             thresholds: Thresholds {
                 success: fields.count("SuccessBeforePassing")?,
                 warning,
@@ -247,6 +299,9 @@ pub(super) struct Check {
     pub(super) service_name: String,
     pub(super) service_tags: Vec<String>,
     pub(super) kind: &'static str,
+    /// As the definition names it; of a check registered by itself always, else where it is set.
+    pub(super) interval: String,
+    pub(super) timeout: String,
     pub(super) source: Source,
     /// The `Definition` of a check that was written to the catalog.
     pub(super) definition: Value,
@@ -344,6 +399,8 @@ impl Check {
             service_name: String::new(),
             service_tags: Vec::new(),
             kind: kind(&definition.source),
+            interval: shown(definition.interval),
+            timeout: shown(definition.timeout),
             source: definition.source.clone(),
             definition: json!({}),
             deregister_after: definition.deregister_after,
@@ -366,6 +423,8 @@ impl Check {
             service_name: String::new(),
             service_tags: Vec::new(),
             kind,
+            interval: String::new(),
+            timeout: String::new(),
             source: Source::Given,
             definition: json!({}),
             deregister_after: None,
@@ -390,22 +449,8 @@ impl Check {
         changed
     }
 
-    fn timing(&self) -> (String, String) {
-        match &self.source {
-            Source::Probe { interval, timeout, .. } => {
-                let timeout = match *timeout {
-                    DEFAULT_TIMEOUT => String::new(),
-                    timeout => duration::format(timeout),
-                };
-                (duration::format(*interval), timeout)
-            }
-            _ => (String::new(), String::new()),
-        }
-    }
-
     /// The shape of `/v1/health/…`.
     pub(super) fn health_json(&self, node: &str) -> Value {
-        let (interval, timeout) = self.timing();
         json!({
             "Node": node,
             "CheckID": self.id,
@@ -417,12 +462,51 @@ impl Check {
             "ServiceName": self.service_name,
             "ServiceTags": self.service_tags,
             "Type": self.kind,
-            "Interval": interval,
-            "Timeout": timeout,
+            "Interval": self.interval,
+            "Timeout": self.timeout,
             "ExposedPort": 0,
             "Definition": self.definition,
             "CreateIndex": self.create_index,
             "ModifyIndex": self.modify_index,
+        })
+    }
+
+    /// The shape of `/v1/agent/health/service/…`, which copies the first nine fields of a check
+    /// and shows the rest as nothing.
+    pub(super) fn copied_json(&self, node: &str) -> Value {
+        let tags =
+            if self.service_tags.is_empty() { Value::Null } else { json!(self.service_tags) };
+        json!({
+            "Node": node,
+            "CheckID": self.id,
+            "Name": self.name,
+            "Status": self.status.as_str(),
+            "Notes": self.notes,
+            "Output": self.output,
+            "ServiceID": self.service_id,
+            "ServiceName": self.service_name,
+            "ServiceTags": tags,
+            "Type": "",
+            "ExposedPort": 0,
+            "Definition": {
+                "Body": "",
+                "DeregisterCriticalServiceAfter": "0s",
+                "GRPC": "",
+                "GRPCUseTLS": false,
+                "HTTP": "",
+                "Header": null,
+                "Interval": "0s",
+                "Method": "",
+                "OSService": "",
+                "TCP": "",
+                "TCPUseTLS": false,
+                "TLSServerName": "",
+                "TLSSkipVerify": false,
+                "Timeout": "0s",
+                "UDP": "",
+            },
+            "CreateIndex": 0,
+            "ModifyIndex": 0,
         })
     }
 
@@ -433,6 +517,11 @@ impl Check {
         out["ModifyIndex"] = json!(0);
         out
     }
+}
+
+/// A duration, empty where there is none.
+fn shown(duration: Duration) -> String {
+    if duration.is_zero() { String::new() } else { duration::format(duration) }
 }
 
 fn kind(source: &Source) -> &'static str {

@@ -3,16 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// What decides between two services that no intention names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DefaultIntentionPolicy {
-    /// As Consul without ACLs.
-    #[default]
-    Allow,
-    /// As Consul with `default_intention_policy = "deny"`. Its HTTP headers still say `allow`, as
-    /// Consul's do: only `/v1/agent/connect/authorize` and `/v1/agent/self` tell.
-    Deny,
-}
+use crate::api::intention::Action;
 
 /// The setup of an embedded agent.
 #[derive(Clone, Debug)]
@@ -25,8 +16,10 @@ pub struct AgentConfig {
     pub datacenter: String,
     /// The name of its one node.
     pub node_name: String,
-    /// What decides where no intention does.
-    pub default_intention_policy: DefaultIntentionPolicy,
+    /// What decides where no intention does. Allow is Consul's own without ACLs; deny is its
+    /// `default_intention_policy = "deny"`, and as with Consul no header tells it, only
+    /// `/v1/agent/connect/authorize` and `/v1/agent/self`.
+    pub default_intention_policy: Action,
     /// How long a leaf certificate lives.
     pub leaf_ttl: Duration,
     /// What the agent holds and takes at most, and its slow clocks.
@@ -40,7 +33,7 @@ impl Default for AgentConfig {
             dns: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8600))),
             datacenter: "dc1".to_owned(),
             node_name: "outrigger-agent".to_owned(),
-            default_intention_policy: DefaultIntentionPolicy::Allow,
+            default_intention_policy: Action::Allow,
             leaf_ttl: Duration::from_secs(72 * 3600),
             limits: Limits::default(),
         }

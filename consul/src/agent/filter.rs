@@ -16,7 +16,7 @@ mod schema;
 use schema::Kind;
 pub(super) use schema::Schema;
 
-/// Why an expression was refused: a 400 with this text.
+/// Why an expression was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("Failed to create boolean expression evaluator: {0}")]
 pub(super) struct FilterError(String);

@@ -7,30 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::{BodyError, Fields};
 use super::catalog::Index;
-
-/// Allow or deny.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    Allow,
-    Deny,
-}
-
-impl Action {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "allow" => Some(Self::Allow),
-            "deny" => Some(Self::Deny),
-            _ => None,
-        }
-    }
-}
+use crate::api::intention::Action;
 
 /// What an intention decides by: one action, or L7 permissions tried top-down.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +52,14 @@ pub(super) enum Invalid {
     Full(usize),
 }
 
+fn parse_action(text: &str) -> Option<Action> {
+    match text {
+        "allow" => Some(Action::Allow),
+        "deny" => Some(Action::Deny),
+        _ => None,
+    }
+}
+
 fn invalid<T>(text: String) -> Result<T, Invalid> {
     Err(Invalid::Entry(text))
 }
@@ -91,7 +76,7 @@ impl Source {
         let action = fields.text("Action")?;
         let permissions = fields.objects("Permissions")?;
         let rule = if permissions.is_empty() {
-            let action = Action::parse(&action);
+            let action = parse_action(&action);
             Rule::L4(action.ok_or_else(|| {
                 Invalid::Entry(format!("{at}.Action must be set to 'allow' or 'deny'"))
             })?)
@@ -127,14 +112,14 @@ impl Source {
 impl Rule {
     fn put(&self, out: &mut Value) {
         match self {
-            Self::L4(action) => out["Action"] = json!(action.as_str()),
+            Self::L4(action) => out["Action"] = json!(action),
             Self::L7(permissions) => out["Permissions"] = json!(permissions),
         }
     }
 }
 
 fn permission(fields: Fields<'_>, at: &str) -> Result<Value, Invalid> {
-    let Some(action) = Action::parse(&fields.text("Action")?) else {
+    let Some(action) = parse_action(&fields.text("Action")?) else {
         return invalid(format!("{at}.Action must be set to 'allow' or 'deny'"));
     };
     let Some(http) = fields.object("HTTP")? else {
@@ -173,7 +158,7 @@ fn permission(fields: Fields<'_>, at: &str) -> Result<Value, Invalid> {
     if out.is_empty() {
         return invalid(format!("{at}.HTTP should not be empty"));
     }
-    Ok(json!({ "Action": action.as_str(), "HTTP": out }))
+    Ok(json!({ "Action": action, "HTTP": out }))
 }
 
 fn header_permission(fields: Fields<'_>, at: &str) -> Result<Value, Invalid> {
@@ -308,8 +293,6 @@ impl<'a> Intention<'a> {
             "DestinationName": self.entry.name,
             "SourceType": "consul",
             "Precedence": self.precedence(),
-            "CreatedAt": "0001-01-01T00:00:00Z",
-            "UpdatedAt": "0001-01-01T00:00:00Z",
             "CreateIndex": self.entry.create_index,
             "ModifyIndex": self.entry.modify_index,
         });
@@ -326,7 +309,8 @@ impl<'a> Intention<'a> {
     /// The intention in one line, as `authorize` gives its reason.
     pub(super) fn describe(&self) -> String {
         let detail = match &self.source.rule {
-            Rule::L4(action) => format!("Action: {}", action.as_str().to_uppercase()),
+            Rule::L4(Action::Allow) => "Action: ALLOW".to_owned(),
+            Rule::L4(Action::Deny) => "Action: DENY".to_owned(),
             Rule::L7(permissions) => format!("Permissions: {}", permissions.len()),
         };
         format!(
@@ -412,7 +396,6 @@ impl Intentions {
         destination: &str,
         body: Fields<'_>,
     ) -> Result<Entry, Invalid> {
-        partial_wildcard(source).map_err(Invalid::Entry)?;
         partial_wildcard(destination).map_err(Invalid::Entry)?;
         let mut entry = self.entries.get(destination).cloned().unwrap_or_else(|| Entry {
             name: destination.to_owned(),
@@ -431,6 +414,7 @@ impl Intentions {
             return invalid(text.to_owned());
         }
         let at = format!("Sources[{}]", entry.sources.len());
+        partial_wildcard(source).map_err(|text| Invalid::Entry(format!("{at}.{text}")))?;
         let written = Source::from_fields(body, source.to_owned(), &at)?;
         entry.sources.retain(|known| known.name != source);
         entry.sources.push(written);

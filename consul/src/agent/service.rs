@@ -248,7 +248,6 @@ impl Service {
             "Tags": self.tags,
             "Address": self.address,
             "Meta": if self.meta.is_empty() { Value::Null } else { json!(self.meta) },
-            "Port": self.port,
             "Weights": self.weights_json(),
             "EnableTagOverride": self.enable_tag_override,
             "Proxy": self.proxy.clone().unwrap_or_default().json(true),
@@ -257,6 +256,9 @@ impl Service {
             "CreateIndex": self.create_index,
             "ModifyIndex": self.modify_index,
         });
+        if self.port != 0 {
+            out["Port"] = json!(self.port);
+        }
         put_text(&mut out, "Kind", &self.kind);
         put_text(&mut out, "SocketPath", &self.socket_path);
         if !self.tagged_addresses.is_empty() {
@@ -332,10 +334,10 @@ impl Proxy {
         })
     }
 
-    /// `with_mode`: the catalog always writes `Mode`, the agent only where it is set.
-    fn json(&self, with_mode: bool) -> Value {
+    /// The catalog writes `Mode` and an upstream's `Datacenter` always, the agent where it is set.
+    fn json(&self, in_catalog: bool) -> Value {
         let mut out = json!({ "MeshGateway": self.mesh_gateway, "Expose": self.expose });
-        if with_mode || !self.mode.is_empty() {
+        if in_catalog || !self.mode.is_empty() {
             out["Mode"] = json!(self.mode);
         }
         put_text(&mut out, "DestinationServiceName", &self.destination);
@@ -349,7 +351,13 @@ impl Proxy {
             out["Config"] = json!(self.config);
         }
         if !self.upstreams.is_empty() {
-            out["Upstreams"] = json!(self.upstreams);
+            let mut upstreams = self.upstreams.clone();
+            for upstream in upstreams.iter_mut().filter_map(Value::as_object_mut) {
+                if !in_catalog && upstream.get("Datacenter").is_some_and(|name| name == "") {
+                    upstream.remove("Datacenter");
+                }
+            }
+            out["Upstreams"] = upstreams.into();
         }
         out
     }

@@ -11,19 +11,31 @@ use tokio::time::Instant;
 use super::authority::{Authority, CaError};
 use super::catalog::{Bounds, Catalog, Index, Node, SERF_CHECK};
 use super::check::{Check, Status};
-use super::config::{AgentConfig, DefaultIntentionPolicy, Limits};
+use super::config::{AgentConfig, Limits};
 use super::entries::Entries;
 use super::intentions::Intentions;
 use super::service::{Origin, Service};
+use crate::api::intention::Action;
 
 /// What the agent answers with as its version: the Consul whose API it speaks.
 pub(super) const CONSUL_VERSION: &str = "1.22.3";
+
+/// What a Consul server writes into the metadata of its own service.
+const SERVER_META: [(&str, &str); 7] = [
+    ("non_voter", "false"),
+    ("raft_version", "3"),
+    ("read_replica", "false"),
+    ("serf_protocol_current", "2"),
+    ("serf_protocol_max", "5"),
+    ("serf_protocol_min", "1"),
+    ("version", CONSUL_VERSION),
+];
 
 /// The agent's data.
 pub(super) struct State {
     pub(super) datacenter: String,
     pub(super) node_id: String,
-    pub(super) policy: DefaultIntentionPolicy,
+    pub(super) policy: Action,
     pub(super) limits: Limits,
     pub(super) index: Index,
     pub(super) catalog: Catalog,
@@ -70,7 +82,7 @@ fn local_node(config: &AgentConfig, id: &str) -> Node {
         id: "consul".to_owned(),
         name: "consul".to_owned(),
         tags: Vec::new(),
-        meta: BTreeMap::from([("version".to_owned(), CONSUL_VERSION.to_owned())]),
+        meta: SERVER_META.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         address: String::new(),
         tagged_addresses: BTreeMap::new(),
         port: 8300,

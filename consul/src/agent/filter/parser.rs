@@ -129,7 +129,7 @@ impl Parser {
             Some(Token::Word(word)) if word == "is" => {
                 let negative = self.takes("not");
                 self.expects("empty")?;
-                kind.allows("is empty", kind.is_collection() || kind == Kind::Text)?;
+                allows("Is Empty", &path, kind.is_collection() || kind == Kind::Text)?;
                 let test = Expression::Test { path, kind, test: Test::Empty };
                 Ok(if negative { negated(test) } else { test })
             }
@@ -172,18 +172,27 @@ fn negated(expression: Expression) -> Expression {
     Expression::Not(Box::new(expression))
 }
 
+/// Refuses an operator that the field's kind does not have.
+fn allows(operator: &str, path: &[String], allowed: bool) -> Result<(), FilterError> {
+    if allowed {
+        return Ok(());
+    }
+    let selector = path.join(".");
+    Err(FilterError(format!("Invalid match operator {operator:?} for selector {selector:?}")))
+}
+
 fn equals(path: Vec<String>, kind: Kind, value: String) -> Result<Expression, FilterError> {
-    kind.allows("equality", !kind.is_collection())?;
+    allows("Equal", &path, !kind.is_collection())?;
     Ok(Expression::Test { path, kind, test: Test::Equals(value) })
 }
 
 fn contains(path: Vec<String>, kind: Kind, value: String) -> Result<Expression, FilterError> {
-    kind.allows("in/contains", kind.is_collection() || kind == Kind::Text)?;
+    allows("In", &path, kind.is_collection() || kind == Kind::Text)?;
     Ok(Expression::Test { path, kind, test: Test::Contains(value) })
 }
 
 fn matches(path: Vec<String>, kind: Kind, value: &str) -> Result<Expression, FilterError> {
-    kind.allows("matches", kind == Kind::Text)?;
+    allows("Matches", &path, kind == Kind::Text)?;
     let pattern = regex::Regex::new(value)
         .map_err(|error| FilterError(format!("no regular expression: {error}")))?;
     Ok(Expression::Test { path, kind, test: Test::Matches(pattern) })

@@ -32,16 +32,6 @@ impl Kind {
     pub(super) fn is_collection(self) -> bool {
         matches!(self, Self::List | Self::Map)
     }
-
-    /// Refuses an operator that the field's kind does not have.
-    pub(super) fn allows(self, operator: &str, allowed: bool) -> Result<(), FilterError> {
-        if allowed {
-            return Ok(());
-        }
-        Err(FilterError(format!(
-            "invalid match operator {operator:?} for a field of kind {self:?}"
-        )))
-    }
 }
 
 type Fields = &'static [(&'static str, Kind)];

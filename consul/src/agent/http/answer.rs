@@ -24,14 +24,25 @@ pub(super) type Watch =
 
 /// A query's result.
 pub(super) struct Answer {
-    pub(super) body: Value,
+    pub(super) body: Content,
     pub(super) version: Version,
 }
 
-/// How a caller tells one result from the next.
+/// What a query found.
+pub(super) enum Content {
+    Found(Value),
+    /// Nothing: a 404 with this text, which still can be waited on.
+    Missing(String),
+}
+
+/// How a caller tells one result from the next, and which headers go with it.
 pub(super) enum Version {
-    /// By the catalog's index, with the headers of a server's answer.
-    Index(u64),
+    /// By the catalog's index, with all headers of a server's answer.
+    Full(u64),
+    /// The same, but the endpoint does not say how consistent it is.
+    Plain(u64),
+    /// By an index that no header tells.
+    Bare(u64),
     /// By an index, from the agent's own cache, with or without a server's headers.
     Cached { index: u64, meta: bool },
     /// By the content's hash.
@@ -39,48 +50,69 @@ pub(super) enum Version {
 }
 
 impl Answer {
-    /// A server's answer.
+    /// A server's answer, with all headers.
     pub(super) fn new(index: u64, body: impl Into<Value>) -> Self {
-        Self { body: body.into(), version: Version::Index(index) }
+        Self { body: Content::Found(body.into()), version: Version::Full(index) }
+    }
+
+    /// A server's answer that does not say how consistent it is.
+    pub(super) fn plain(index: u64, body: impl Into<Value>) -> Self {
+        Self { body: Content::Found(body.into()), version: Version::Plain(index) }
     }
 
     /// Whether a caller with these parameters has not seen it.
     pub(super) fn is_news_to(&self, blocking: &Blocking) -> bool {
         match &self.version {
-            Version::Index(index) | Version::Cached { index, .. } => {
-                blocking.index == 0 || *index > blocking.index
-            }
+            Version::Full(index)
+            | Version::Plain(index)
+            | Version::Bare(index)
+            | Version::Cached { index, .. } => blocking.index == 0 || *index > blocking.index,
             Version::Hash(hash) => blocking.hash.as_ref().is_none_or(|seen| seen != hash),
         }
     }
 
     /// The reply, with the headers of its kind. `hit`: it was there without waiting.
     pub(super) fn reply(self, call: &Call, hit: bool) -> Reply {
-        let mut reply = Reply::json(self.body);
-        let meta = |index: u64| {
+        let mut reply = match self.body {
+            Content::Found(body) => Reply::json(body),
+            Content::Missing(text) => ApiError::missing(text).into(),
+        };
+        let index = |index: u64| ("x-consul-index", index.max(1).to_string());
+        let meta = |at: u64| {
             vec![
-                ("x-consul-index", index.max(1).to_string()),
+                index(at),
                 ("x-consul-knownleader", "true".to_owned()),
                 ("x-consul-lastcontact", "0".to_owned()),
-                ("x-consul-effective-consistency", call.consistency().to_owned()),
+                ("x-consul-query-backend", "blocking-query".to_owned()),
             ]
         };
         match self.version {
-            Version::Index(index) => reply.headers = meta(index),
-            Version::Cached { index, meta: full } => {
-                reply.headers = if full {
-                    meta(index)
-                } else {
-                    vec![("x-consul-index", index.max(1).to_string())]
-                };
-                reply.headers.push(("x-cache", if hit { "HIT" } else { "MISS" }.to_owned()));
-                if hit {
-                    reply.headers.push(("age", "0".to_owned()));
+            Version::Full(at) => {
+                reply.headers = meta(at);
+                let consistency = call.consistency().to_owned();
+                reply.headers.push(("x-consul-effective-consistency", consistency));
+                if call.query.has("cached") {
+                    reply.headers.extend(cache(hit));
                 }
+            }
+            Version::Plain(at) => reply.headers = meta(at),
+            Version::Bare(_) => {}
+            Version::Cached { index: at, meta: full } => {
+                reply.headers = if full { meta(at) } else { vec![index(at)] };
+                reply.headers.extend(cache(hit));
             }
             Version::Hash(hash) => reply.headers = vec![("x-consul-contenthash", hash)],
         }
         reply
+    }
+}
+
+/// What the agent's own cache says: its data is the state itself, so a hit is always fresh.
+fn cache(hit: bool) -> Vec<(&'static str, String)> {
+    if hit {
+        vec![("x-cache", "HIT".to_owned()), ("age", "0".to_owned())]
+    } else {
+        vec![("x-cache", "MISS".to_owned())]
     }
 }
 
@@ -96,16 +128,19 @@ pub(super) enum Body {
     Empty,
     Json(Value),
     Text(String),
+    /// Plain text whose type names no character set.
+    Bare(String),
     Pem(String),
 }
 
 impl Body {
     /// The bytes, and their content type.
-    pub(super) fn bytes(self, pretty: bool) -> (Option<&'static str>, Bytes) {
+    pub(super) fn bytes(self, pretty: bool) -> (&'static str, Bytes) {
         match self {
-            Self::Empty => (None, Bytes::new()),
-            Self::Text(text) => (Some("text/plain; charset=utf-8"), text.into()),
-            Self::Pem(text) => (Some("application/pem-certificate-chain"), text.into()),
+            Self::Empty => ("application/json; charset=utf-8", Bytes::new()),
+            Self::Bare(text) => ("text/plain", text.into()),
+            Self::Text(text) => ("text/plain; charset=utf-8", text.into()),
+            Self::Pem(text) => ("application/pem-certificate-chain", text.into()),
             Self::Json(value) if pretty => {
                 let mut out = Vec::new();
                 let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -114,9 +149,9 @@ impl Body {
                 if value.serialize(&mut writer).is_ok() {
                     out.push(b'\n');
                 }
-                (Some("application/json"), out.into())
+                ("application/json", out.into())
             }
-            Self::Json(value) => (Some("application/json"), value.to_string().into()),
+            Self::Json(value) => ("application/json", value.to_string().into()),
         }
     }
 }

@@ -107,7 +107,7 @@ fn shape(state: &State, node: &Node, service: &Service) -> Value {
 
 /// `GET /v1/catalog/node/:node`
 pub(super) fn node(context: &Context<'_>, call: &Call) -> Routed {
-    by_node(context, call, |state, node, services| {
+    by_node(context, call, Value::Null, |state, node, services| {
         let services: Map<String, Value> =
             services.into_iter().map(|(id, shape)| (id.to_owned(), shape)).collect();
         json!({ "Node": node.json(&state.datacenter), "Services": services })
@@ -116,7 +116,8 @@ pub(super) fn node(context: &Context<'_>, call: &Call) -> Routed {
 
 /// `GET /v1/catalog/node-services/:node`
 pub(super) fn node_services(context: &Context<'_>, call: &Call) -> Routed {
-    by_node(context, call, |state, node, services| {
+    let unknown = json!({ "Node": null, "Services": null });
+    by_node(context, call, unknown, |state, node, services| {
         let services: Vec<Value> = services.into_iter().map(|(_, shape)| shape).collect();
         json!({ "Node": node.json(&state.datacenter), "Services": services })
     })
@@ -125,6 +126,7 @@ pub(super) fn node_services(context: &Context<'_>, call: &Call) -> Routed {
 fn by_node(
     context: &Context<'_>,
     call: &Call,
+    unknown: Value,
     body: fn(&State, &Node, Vec<(&str, Value)>) -> Value,
 ) -> Routed {
     let name = context.rest.to_owned();
@@ -138,7 +140,7 @@ fn by_node(
     Routed::Watch(Box::new(move |state, _| {
         let index = state.catalog.services_index().max(state.catalog.nodes_index());
         let Some(node) = state.catalog.nodes.get(&name) else {
-            return Ok(Answer::new(index, Value::Null));
+            return Ok(Answer::new(index, unknown.clone()));
         };
         let services = node
             .services

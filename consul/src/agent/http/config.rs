@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, ApiError, Reply, Routed, done};
+use super::answer::{Answer, ApiError, Content, Reply, Routed, Version, done};
 use super::call::Call;
 use super::router::Context;
 use super::{intentions, selector};
@@ -107,16 +107,19 @@ pub(super) fn entry(context: &Context<'_>, call: &Call) -> Routed {
     Routed::Watch(Box::new(move |state, _| {
         let is_intentions = kind == INTENTIONS;
         let index = if is_intentions { state.intentions.index() } else { state.entries.index() };
-        let body: Value = match &name {
+        let found: Value = match &name {
             Some(name) => {
                 let found = if is_intentions {
                     state.intentions.entry(name).map(Entry::json)
                 } else {
                     state.entries.entry(&kind, name).cloned()
                 };
-                found.ok_or_else(|| {
-                    ApiError::missing(format!("Config entry not found for {kind:?} / {name:?}"))
-                })?
+                let Some(found) = found else {
+                    let text = format!("Config entry not found for {kind:?} / {name:?}");
+                    let body = Content::Missing(text);
+                    return Ok(Answer { body, version: Version::Plain(index) });
+                };
+                found
             }
             None if is_intentions => {
                 let items = state.intentions.entries().map(Entry::json).collect();
@@ -127,7 +130,7 @@ pub(super) fn entry(context: &Context<'_>, call: &Call) -> Routed {
                 selector::keep(filter.as_ref(), items).into()
             }
         };
-        Ok(Answer::new(index, body))
+        Ok(Answer::plain(index, found))
     }))
 }
 
@@ -163,6 +166,7 @@ pub(super) fn discovery_chain(context: &Context<'_>, _: &Call) -> Routed {
                 "Datacenter": datacenter,
                 "MeshGateway": {},
                 "Subset": {},
+                "TransparentProxy": {},
                 "ConnectTimeout": "5s",
                 "SNI": format!("{service}.default.{datacenter}.internal.{trust_domain}"),
                 "Name": format!("{service}.default.{datacenter}.internal.{trust_domain}"),

@@ -5,14 +5,14 @@ use std::time::SystemTime;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, ApiError, Reply, Routed, Version};
+use super::answer::{Answer, ApiError, Content, Reply, Routed, Version};
 use super::call::Call;
 use super::router::Context;
 use crate::agent::authority::CaError;
 use crate::agent::body::{self, Fields};
-use crate::agent::config::DefaultIntentionPolicy;
-use crate::agent::intentions::{Action, Rule};
+use crate::agent::intentions::Rule;
 use crate::agent::state::State;
+use crate::api::intention::Action;
 
 impl From<CaError> for ApiError {
     fn from(error: CaError) -> Self {
@@ -31,7 +31,7 @@ pub(super) fn leaf(context: &Context<'_>, _: &Call) -> Routed {
         let State { authority, index, .. } = state;
         let leaf = authority.leaf(&service, now, index)?;
         let version = Version::Cached { index: leaf.index(), meta: false };
-        Ok(Answer { body: leaf.json(), version })
+        Ok(Answer { body: Content::Found(leaf.json()), version })
     }))
 }
 
@@ -39,7 +39,7 @@ pub(super) fn leaf(context: &Context<'_>, _: &Call) -> Routed {
 pub(super) fn agent_roots(_: &Context<'_>, _: &Call) -> Routed {
     Routed::Watch(Box::new(|state, _| {
         let version = Version::Cached { index: state.authority.roots_index(), meta: true };
-        Ok(Answer { body: state.authority.roots_json(), version })
+        Ok(Answer { body: Content::Found(state.authority.roots_json()), version })
     }))
 }
 
@@ -52,7 +52,7 @@ pub(super) fn roots(context: &Context<'_>, call: &Call) -> Routed {
         return Routed::Done(reply);
     }
     Routed::Watch(Box::new(|state, _| {
-        Ok(Answer::new(state.authority.roots_index(), state.authority.roots_json()))
+        Ok(Answer::plain(state.authority.roots_index(), state.authority.roots_json()))
     }))
 }
 
@@ -112,10 +112,8 @@ fn judge(state: &State, source: &str, target: &str) -> (bool, String) {
             Rule::L7(_) => (false, format!("Matched L7 intention: {}", found.describe())),
         },
         None => match state.policy {
-            DefaultIntentionPolicy::Allow => {
-                (true, "Default behavior configured by ACLs".to_owned())
-            }
-            DefaultIntentionPolicy::Deny => (false, "Default intention policy".to_owned()),
+            Action::Allow => (true, "Default behavior configured by ACLs".to_owned()),
+            Action::Deny => (false, "Default intention policy".to_owned()),
         },
     }
 }

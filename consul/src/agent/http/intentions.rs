@@ -3,14 +3,15 @@
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, ApiError, Reply, Routed, done};
+use super::answer::{Answer, ApiError, Content, Reply, Routed, Version, done};
 use super::call::Call;
 use super::router::Context;
 use super::selector;
 use crate::agent::body::{self, Fields};
 use crate::agent::filter::Schema;
-use crate::agent::intentions::{Action, Entry, Intention, Invalid, Rule};
+use crate::agent::intentions::{Entry, Intention, Invalid, Rule};
 use crate::agent::state::State;
+use crate::api::intention::Action;
 
 impl From<Invalid> for ApiError {
     fn from(error: Invalid) -> Self {
@@ -30,7 +31,7 @@ pub(super) fn list(_: &Context<'_>, call: &Call) -> Routed {
     Routed::Watch(Box::new(move |state, _| {
         let items = state.intentions.all().iter().map(Intention::json).collect();
         let items = selector::keep(filter.as_ref(), items);
-        Ok(Answer::new(state.intentions.index(), items))
+        Ok(Answer::plain(state.intentions.index(), items))
     }))
 }
 
@@ -67,7 +68,9 @@ pub(super) fn matching(_: &Context<'_>, call: &Call) -> Routed {
                 state.intentions.of_destination(bare)
             };
             let shapes: Vec<Value> = found.iter().map(Intention::json).collect();
-            body.insert(name.clone(), shapes.into());
+            // Go writes a list that nobody made as `null`.
+            let shapes = if shapes.is_empty() { Value::Null } else { shapes.into() };
+            body.insert(name.clone(), shapes);
         }
         Ok(Answer::new(state.intentions.index(), body))
     }))
@@ -102,7 +105,8 @@ pub(super) fn exact(context: &Context<'_>, call: &Call) -> Routed {
         return Routed::Watch(Box::new(move |state, _| {
             let found = state.intentions.exact(&source, &destination);
             let found = found.ok_or_else(|| ApiError::missing("Intention not found"))?;
-            Ok(Answer::new(state.intentions.index(), found.json()))
+            let version = Version::Bare(state.intentions.index());
+            Ok(Answer { body: Content::Found(found.json()), version })
         }));
     }
     if call.method == Method::DELETE {

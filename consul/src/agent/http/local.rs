@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::answer::{Answer, ApiError, Body, Reply, Routed, Version};
+use super::answer::{Answer, ApiError, Body, Content, Reply, Routed, Version};
 use super::call::Call;
 use super::router::Context;
 use super::selector;
@@ -75,7 +75,7 @@ pub(super) fn service(context: &Context<'_>, _: &Call) -> Routed {
         let mut body = service.agent_json(&state.datacenter);
         let hash = content_hash(&body.to_string());
         body["ContentHash"] = json!(hash);
-        Ok(Answer { body, version: Version::Hash(hash) })
+        Ok(Answer { body: Content::Found(body), version: Version::Hash(hash) })
     }))
 }
 
@@ -307,27 +307,14 @@ pub(super) fn health_by_name(context: &Context<'_>, call: &Call) -> Routed {
 fn health_of(state: &State, id: &str) -> Option<(Status, Value)> {
     let service = state.catalog.local_service(id)?;
     let node = state.catalog.local()?;
-    let checks: Vec<&Check> = node.checks_of(id).filter(|check| is_mine(check)).collect();
+    let mut checks: Vec<&Check> = node.checks_of(id).filter(|check| is_mine(check)).collect();
     let status = checks.iter().map(|check| check.status).max().unwrap_or(Status::Passing);
     let maintained = checks
         .iter()
         .any(|check| check.id == NODE_MAINTENANCE || check.id.starts_with(SERVICE_MAINTENANCE));
-    let shapes: Vec<Value> = checks
-        .iter()
-        .map(|check| {
-            let mut shape = check.health_json(&node.name);
-            if let Some(fields) = shape.as_object_mut() {
-                // The endpoint copies the first nine fields of a check and no other.
-                for name in ["Type", "Interval", "Timeout"] {
-                    fields.insert(name.to_owned(), json!(""));
-                }
-                for name in ["CreateIndex", "ModifyIndex"] {
-                    fields.insert(name.to_owned(), json!(0));
-                }
-            }
-            shape
-        })
-        .collect();
+    // The service's own checks first, then the node's.
+    checks.sort_by_key(|check| check.service_id.is_empty());
+    let shapes: Vec<Value> = checks.iter().map(|check| check.copied_json(&node.name)).collect();
     let text = if maintained { "maintenance" } else { status.as_str() };
     let shape = json!({
         "AggregatedStatus": text,
@@ -348,6 +335,6 @@ fn status_code(status: Status) -> StatusCode {
 fn health_reply(call: &Call, status: StatusCode, reason: String, shape: Value) -> Reply {
     let text = shape["AggregatedStatus"].as_str().unwrap_or(&reason).to_owned();
     let reason = if status == StatusCode::NOT_FOUND { reason } else { text };
-    let body = if call.plain { Body::Text(reason.clone()) } else { Body::Json(shape) };
+    let body = if call.plain { Body::Bare(reason.clone()) } else { Body::Json(shape) };
     Reply { status, body, headers: Vec::new() }.with_header("x-consul-reason", reason)
 }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::answer::{ApiError, Reply, Routed};
 use super::call::Call;
 use super::router::Context;
-use crate::agent::config::DefaultIntentionPolicy;
 use crate::agent::state::{CONSUL_VERSION, State};
+use crate::api::intention::Action;
 
 /// `/v1/acl/…`
 pub(super) fn acl(_: &Context<'_>, _: &Call) -> Routed {
@@ -43,16 +43,19 @@ fn member(state: &State) -> Value {
         "Port": 8301,
         "Tags": {
             "acls": "0",
-            "bootstrap": "1",
             "build": format!("{CONSUL_VERSION}:outrigger"),
             "dc": state.datacenter,
+            "ft_fs": "1",
+            "ft_si": "1",
             "id": state.node_id,
             "port": "8300",
+            "raft_vsn": "3",
             "role": "consul",
             "segment": "",
             "vsn": "2",
             "vsn_max": "3",
             "vsn_min": "2",
+            "wan_join_port": "8302",
         },
         "Status": 1,
         "ProtocolMin": 1,
@@ -73,8 +76,8 @@ pub(super) fn members(context: &Context<'_>, _: &Call) -> Routed {
 pub(super) fn about(context: &Context<'_>, _: &Call) -> Routed {
     let body = context.write(|state, _, _| {
         let policy = match state.policy {
-            DefaultIntentionPolicy::Allow => "",
-            DefaultIntentionPolicy::Deny => "deny",
+            Action::Allow => "",
+            Action::Deny => "deny",
         };
         let services = state.catalog.local().map_or(0, |node| node.services.len());
         let checks = state.catalog.local().map_or(0, |node| node.checks.len());
@@ -106,7 +109,7 @@ pub(super) fn about(context: &Context<'_>, _: &Call) -> Routed {
                 "NodeName": state.catalog.local_name(),
                 "ServerMode": true,
             },
-            "Coord": null,
+            "Coord": { "Adjustment": 0, "Error": 1.5, "Height": 1e-5, "Vec": [0, 0, 0, 0, 0, 0, 0, 0] },
             "Member": member(state),
             "Stats": {
                 "agent": {

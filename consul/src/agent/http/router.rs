@@ -107,7 +107,24 @@ pub(super) fn route(call: &Call, shared: &Shared) -> Routed {
             return Routed::Done(Reply::from(error).with_header("allow", allow()));
         }
     }
-    handler(&Context { shared, rest: &path[pattern.len()..] }, call)
+    let context = Context { shared, rest: &path[pattern.len()..] };
+    if let Some(error) = elsewhere(&context, call) {
+        return error.into();
+    }
+    handler(&context, call)
+}
+
+/// A call for another datacenter: there is none. The agent's own endpoints do not look.
+fn elsewhere(context: &Context<'_>, call: &Call) -> Option<ApiError> {
+    if call.path.starts_with("/v1/agent/") {
+        return None;
+    }
+    let wanted = match call.query.first("datacenter") {
+        "" => call.query.first("dc"),
+        name => name,
+    };
+    let here = wanted.is_empty() || context.write(|state, _, _| state.datacenter == wanted);
+    (!here).then(|| ApiError::internal("No path to datacenter"))
 }
 
 fn unknown(path: &str) -> Result<Reply, ApiError> {

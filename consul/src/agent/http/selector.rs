@@ -8,13 +8,13 @@ use crate::agent::catalog::Node;
 use crate::agent::filter::{Filter, Schema};
 use crate::agent::service::Service;
 
-/// The filter of a call; none where the call names none.
+/// The filter of a call to the servers, who refuse one with 500; none where the call names none.
 pub(super) fn filter(call: &Call, schema: Schema) -> Result<Option<Filter>, ApiError> {
     match call.query.first("filter") {
         "" => Ok(None),
-        text => {
-            Filter::parse(text, schema).map(Some).map_err(|error| ApiError::bad(error.to_string()))
-        }
+        text => Filter::parse(text, schema)
+            .map(Some)
+            .map_err(|error| ApiError::internal(error.to_string())),
     }
 }
 
@@ -32,7 +32,9 @@ pub(super) fn filter_map(
     schema: Schema,
     items: Map<String, Value>,
 ) -> Result<Map<String, Value>, ApiError> {
-    let Some(filter) = filter(call, schema)? else { return Ok(items) };
+    // The agent itself refuses with 400.
+    let refused = |error: ApiError| ApiError::bad(error.text);
+    let Some(filter) = filter(call, schema).map_err(refused)? else { return Ok(items) };
     Ok(items.into_iter().filter(|(_, item)| filter.matches(item)).collect())
 }
 

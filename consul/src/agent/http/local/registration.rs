@@ -9,15 +9,40 @@ use super::{
     Service, Source, State, Target, Thresholds, body,
 };
 use crate::agent::catalog::SERVICE_MAINTENANCE;
+use crate::agent::duration;
 
 /// The ports from which Consul chooses for sidecars that name none.
 const SIDECAR_PORTS: std::ops::RangeInclusive<u16> = 21000..=21255;
+/// The fields of a service definition.
+const FIELDS: [&str; 20] = [
+    "Address",
+    "Check",
+    "Checks",
+    "Connect",
+    "EnableTagOverride",
+    "ID",
+    "Kind",
+    "Locality",
+    "Meta",
+    "Name",
+    "Namespace",
+    "Partition",
+    "Port",
+    "Ports",
+    "Proxy",
+    "SocketPath",
+    "TaggedAddresses",
+    "Tags",
+    "Token",
+    "Weights",
+];
 const BAD_STATUS: &str = "Status for checks must 'passing', 'warning', 'critical'";
 
 /// Registers a service, and the sidecar inside of it.
 pub(super) fn register(context: &Context<'_>, call: &Call) -> Result<Reply, ApiError> {
     let map = body::object(&call.body)?;
     let fields = Fields::new(&map, "ServiceDefinition");
+    fields.only(&FIELDS)?;
     let service = service(fields)?;
     let checks = checks(fields, "check")?;
     let nested = match fields.object("Connect")? {
@@ -27,6 +52,7 @@ pub(super) fn register(context: &Context<'_>, call: &Call) -> Result<Reply, ApiE
     let sidecar = match nested {
         None => None,
         Some(nested) => {
+            nested.only(&FIELDS)?;
             let checks = sidecar_checks(nested)?;
             let sidecar = Service::from_definition(nested, Origin::Agent)?;
             let sidecar = sidecar.into_sidecar_of(&service);
@@ -141,13 +167,15 @@ fn default_checks(sidecar: &Service) -> Vec<Definition> {
     } else {
         format!("{host}:{}", sidecar.port)
     };
-    let definition = |name: String, source| Definition {
+    let definition = |name: String, source, interval| Definition {
         id: String::new(),
         name,
         notes: String::new(),
         service_id: String::new(),
         status: None,
         source,
+        interval,
+        timeout: Duration::ZERO,
         thresholds: Thresholds::default(),
         deregister_after: None,
     };
@@ -156,10 +184,12 @@ fn default_checks(sidecar: &Service) -> Vec<Definition> {
         definition(
             "Connect Sidecar Listening".to_owned(),
             Source::Probe { target: Target::Tcp(address), interval, timeout: interval },
+            interval,
         ),
         definition(
             format!("Connect Sidecar Aliasing {parent}"),
             Source::Alias { node: String::new(), service: parent },
+            Duration::ZERO,
         ),
     ]
 }
@@ -205,7 +235,7 @@ fn add(
             "" => format!("Service '{name}' check"),
             given => given.to_owned(),
         };
-        put(state, definition, check_id, check_name, &id, now)?;
+        put(state, definition, check_id, check_name, &id, now, false)?;
     }
     if replace {
         let stale: Vec<String> = state
@@ -232,10 +262,16 @@ fn put(
     name: String,
     service: &str,
     now: tokio::time::Instant,
+    alone: bool,
 ) -> Result<(), ApiError> {
     let local = state.catalog.local_name().to_owned();
     let generation = state.catalog.next_generation();
     let mut check = Check::new(definition, id, name, now, generation);
+    if alone {
+        // Consul shows the times of a check registered by itself even where they are zero.
+        check.interval = duration::format(definition.interval);
+        check.timeout = duration::format(definition.timeout);
+    }
     service.clone_into(&mut check.service_id);
     if let Some(known) = state.catalog.local().and_then(|node| node.checks.get(&check.id)) {
         check.status = known.status;
@@ -265,7 +301,7 @@ pub(super) fn register_check(context: &Context<'_>, call: &Call) -> Result<Reply
         if !service.is_empty() && state.catalog.local_service(&service).is_none() {
             return Err(ApiError::missing(format!("ServiceID {service:?} does not exist")));
         }
-        put(state, &definition, id, name, &service, now)?;
+        put(state, &definition, id, name, &service, now, true)?;
         Ok(Reply::empty())
     })
 }
