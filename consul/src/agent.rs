@@ -28,6 +28,8 @@ mod probe;
 mod service;
 mod state;
 
+/// What decides between two services that no intention names.
+pub use crate::api::intention::Action as DefaultIntentionPolicy;
 pub use config::{AgentConfig, Limits};
 use state::Shared;
 
