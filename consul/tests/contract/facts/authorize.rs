@@ -1,6 +1,7 @@
 //! `authorize`, and the default that it alone tells.
 
-use consul::api::{Action, Rule, agent::DefaultIntention};
+use consul::api::{Action, PathMatch, Permission, Rule, agent::DefaultIntention};
+use serde_json::json;
 
 use crate::target::{At, Settings, start};
 
@@ -36,6 +37,26 @@ facts! {
         let raw = at.send("POST", path, "{\"Target\": \"x\", \"ClientCertURI\": \"nonsense\"}").await;
         raw.says(400, "ClientCertURI not a valid Connect identifier");
         at.send("POST", path, "{}").await.says(400, "Target service must be specified");
+    }
+
+    async fn an_intention_with_permissions_counts_as_deny(at: At) {
+        let defaults = json!({"Kind": "service-defaults", "Name": "auth-l7", "Protocol": "grpc"});
+        at.client.config().put(&defaults).await.unwrap();
+        let everything = Permission {
+            action: Action::Allow,
+            path: Some(PathMatch::Prefix("/".into())),
+            headers: vec![],
+            methods: vec![],
+            jwt: false,
+        };
+        let rule = Rule::Permissions(vec![everything]);
+        at.client.connect().set_intention("auth-a", "auth-l7", &rule).await.unwrap();
+        let uri = own_uri(&at).await.replace("asker", "auth-a");
+        let answer = at.client.agent().authorize("auth-l7", &uri).await.unwrap();
+        assert!(!answer.authorized);
+        assert_eq!(answer.reason, "Matched L7 intention: default/auth-a => default/auth-l7 (Precedence: 9, Permissions: 1)");
+        let uri = own_uri(&at).await.replace("asker", "auth-b");
+        assert!(at.client.agent().authorize("auth-l7", &uri).await.unwrap().authorized);
     }
 
     async fn without_acls_the_default_is_allow(at: At) {

@@ -114,13 +114,35 @@ facts! {
         server.abort();
     }
 
-    async fn a_grpc_check_of_a_closed_port_is_critical(at: At) {
+    async fn a_grpc_check_goes_by_the_health_service(at: At) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (reporter, service) = tonic_health::server::health_reporter();
+        reporter.set_service_status("shop", tonic_health::ServingStatus::Serving).await;
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let server = tokio::spawn(
+            tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming),
+        );
         at.register(&json!({"Name": "by-grpc", "Check": {
-            "CheckID": "by-grpc", "GRPC": "127.0.0.1:1", "Interval": "100ms", "Timeout": "1s",
+            "CheckID": "by-grpc", "GRPC": format!("{address}/shop"), "Interval": "100ms",
+            "Timeout": "1s",
+        }})).await;
+        let output = status_becomes(&at, "by-grpc", CheckStatus::Passing).await;
+        assert_eq!(output, format!("gRPC check {address}/shop: success"));
+        reporter.set_service_status("shop", tonic_health::ServingStatus::NotServing).await;
+        let output = status_becomes(&at, "by-grpc", CheckStatus::Critical).await;
+        assert!(output.contains("NOT_SERVING"), "{output}");
+        at.client.agent().deregister("by-grpc").await.unwrap();
+        server.abort();
+    }
+
+    async fn a_grpc_check_of_a_closed_port_is_critical(at: At) {
+        at.register(&json!({"Name": "closed-grpc", "Check": {
+            "CheckID": "closed-grpc", "GRPC": "127.0.0.1:1", "Interval": "100ms", "Timeout": "1s",
             "Status": "passing",
         }})).await;
-        status_becomes(&at, "by-grpc", CheckStatus::Critical).await;
-        at.client.agent().deregister("by-grpc").await.unwrap();
+        status_becomes(&at, "closed-grpc", CheckStatus::Critical).await;
+        at.client.agent().deregister("closed-grpc").await.unwrap();
     }
 
     async fn an_interval_is_demanded_of_a_check_that_looks(at: At) {

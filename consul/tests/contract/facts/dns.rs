@@ -64,6 +64,21 @@ facts! {
         assert_eq!(addresses(&at.dig("wired.connect.consul.", RecordType::A).await), [ip("127.0.0.1")]);
     }
 
+    async fn udp_names_three_of_many_and_tcp_all(at: At) {
+        for n in 0..40 {
+            at.register(&json!({
+                "ID": format!("many-{n}"), "Name": "many", "Address": format!("127.0.1.{n}"), "Port": 4650,
+            })).await;
+        }
+        eventually("all are named over TCP", async || {
+            let answer = at.dig_tcp("many.service.consul.", RecordType::SRV).await;
+            (targets(&answer).len() == 40).then_some(())
+        }).await;
+        let answer = at.dig("many.service.consul.", RecordType::SRV).await;
+        assert_eq!(targets(&answer).len(), 3);
+        assert!(!answer.metadata.truncation, "cut in silence, unless `enable_truncate` is set");
+    }
+
     async fn a_critical_instance_is_not_named_and_a_warning_one_is(at: At) {
         at.client.agent().register(&meshed("ailing", 4630, CheckStatus::Warning)).await.unwrap();
         addressed(&at, "ailing.service.consul.").await;

@@ -3,7 +3,7 @@
 use consul::api::{Action, HeaderMatch, Intention, PathMatch, Permission, Rule};
 use serde_json::json;
 
-use crate::target::At;
+use crate::target::{At, Settings, start};
 
 async fn to(at: &At, destination: &str) -> Vec<Intention> {
     at.client.connect().intentions_to(destination).send().await.unwrap().value
@@ -103,6 +103,30 @@ facts! {
         assert_eq!(to(&at, "entry").await, []);
         let gone = at.fetch("/v1/config/service-intentions/entry").await;
         gone.says(404, "Config entry not found for \"service-intentions\" / \"entry\"");
+    }
+
+    async fn an_intention_to_any_service_comes_after_those_to_one(at: At) {
+        // On an agent of its own: it concerns every service there is.
+        let Some(own) = start(at.kind, Settings::default()).await else { return };
+        let at = &own.at;
+        set(at, "*", "*", Action::Deny).await;
+        set(at, "wild-a", "*", Action::Allow).await;
+        set(at, "*", "wild", Action::Allow).await;
+        set(at, "wild-a", "wild", Action::Deny).await;
+        let told: Vec<_> = to(at, "wild")
+            .await
+            .into_iter()
+            .map(|one| (one.source, one.destination, one.precedence))
+            .collect();
+        let expected = [("wild-a", "wild", 9), ("*", "wild", 8), ("wild-a", "*", 6), ("*", "*", 5)];
+        let expected = expected.map(|(source, destination, precedence)| {
+            (source.to_owned(), destination.to_owned(), precedence)
+        });
+        assert_eq!(told, expected);
+        assert!(!at.client.connect().check("anyone", "elsewhere").await.unwrap());
+        assert!(at.client.connect().check("wild-a", "elsewhere").await.unwrap());
+        let by_source = at.fetch("/v1/connect/intentions/match?by=source&name=wild-a").await.json();
+        assert_eq!(by_source["wild-a"].as_array().unwrap().len(), 4);
     }
 
     async fn a_wrong_intention_is_refused(at: At) {
