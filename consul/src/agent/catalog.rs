@@ -3,18 +3,19 @@
 //! judges them, does: this is what blocking queries wait for.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::check::{Check, Source, Status};
+use super::check::{Check, Status};
 use super::service::{Origin, Service};
 
 #[path = "catalog/alias.rs"]
 mod alias;
 #[path = "catalog/schedule.rs"]
 mod schedule;
+#[path = "catalog/upkeep.rs"]
+mod upkeep;
 pub(super) use schedule::Due;
 
 /// The check that stands for a node's membership.
@@ -437,60 +438,6 @@ impl Catalog {
             .values()
             .filter(|service| service_id.is_empty() || service.id == service_id);
         self.service_index.extend(judged.flat_map(topics).map(|topic| (topic, at)));
-    }
-
-    /// Deregisters the instances that were critical for longer than a check of theirs allows.
-    /// Returns their ids.
-    pub(super) fn reap(
-        &mut self,
-        now: Instant,
-        minimum: Duration,
-        index: &mut Index,
-    ) -> Vec<String> {
-        let Some(node) = self.local() else { return Vec::new() };
-        let mut ids: Vec<String> = node
-            .checks
-            .values()
-            .filter(|check| {
-                let (Some(after), Some(since)) = (check.deregister_after, check.critical_since)
-                else {
-                    return false;
-                };
-                now.saturating_duration_since(since) > after.max(minimum)
-            })
-            .map(|check| check.service_id.clone())
-            .filter(|id| !id.is_empty())
-            .collect();
-        ids.dedup();
-        let local = self.local.clone();
-        ids.retain(|id| self.remove_service(&local, id, index));
-        ids
-    }
-
-    /// Drops what others wrote to the local node through `/v1/catalog/register`, as the agent's
-    /// anti-entropy does.
-    pub(super) fn drop_foreign(&mut self, index: &mut Index) {
-        let Some(node) = self.local() else { return };
-        let ids: Vec<String> = node
-            .services
-            .values()
-            .filter(|service| service.origin == Origin::Catalog)
-            .map(|service| service.id.clone())
-            .collect();
-        let checks: Vec<String> = node
-            .checks
-            .values()
-            .filter(|check| check.source == Source::Given && check.kind.is_empty())
-            .filter(|check| check.id != SERF_CHECK)
-            .map(|check| check.id.clone())
-            .collect();
-        let local = self.local.clone();
-        for id in ids {
-            self.remove_service(&local, &id, index);
-        }
-        for id in checks {
-            self.remove_check(&local, &id, index);
-        }
     }
 }
 

@@ -3,7 +3,8 @@
 
 use tokio::time::Instant;
 
-use super::{Catalog, Index, Node, SERF_CHECK, Source, Status};
+use super::{Catalog, Index, Node, SERF_CHECK, Status};
+use crate::agent::check::Source;
 
 /// As many aliases as are followed one behind the other in one change.
 const MAX_DEPTH: usize = 8;

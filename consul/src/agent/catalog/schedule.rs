@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Catalog, Index, Source, Status};
-use crate::agent::check::Target;
+use super::{Catalog, Index, Status};
+use crate::agent::check::{Source, Target};
 
 /// A probe to run now.
 #[derive(Debug)]

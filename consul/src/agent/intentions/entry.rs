@@ -265,4 +265,3 @@ pub(super) fn partial_wildcard(name: &str) -> Result<(), String> {
     }
     Ok(())
 }
-
