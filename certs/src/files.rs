@@ -203,7 +203,7 @@ impl FileSource {
 
     fn refusal(&self, leaf: &Leaf, roots: &Roots, now: SystemTime) -> Option<FileProblem> {
         let algorithms = default_provider().signature_verification_algorithms;
-        let judge = Judge::new(roots.clone(), leaf.id().clone(), algorithms);
+        let judge = Judge::new(roots.clone(), leaf.id().clone(), Vec::new(), algorithms);
         let chain = leaf.chain().split_first()?;
         let fault = judge.client(chain, Role::Either, unix(now)).err()?;
         let reason = match fault {

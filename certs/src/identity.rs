@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::fault::{PeerFault, unix};
 use crate::leaf::Leaf;
 use crate::roots::Roots;
-use crate::spiffe::SpiffeId;
+use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::verifier::{Chain, Inbound, Judge, Outbound, Peer, Role};
 use crate::x509::Facts;
 
@@ -61,10 +61,25 @@ impl Identity {
     /// # Errors
     /// Where the cryptographic library refuses, which needs a broken installation.
     pub fn new(leaf: Leaf, roots: Roots, tls_min: TlsMin) -> Result<Self, IdentityError> {
+        Self::of_one_mesh(leaf, roots, tls_min, Vec::new())
+    }
+
+    /// As [`Identity::new`], for a mesh that has more than one name, as while its authority goes
+    /// from one trust domain to another: a server's ID counts as the expected one also where only
+    /// their trust domains differ and both of these are in `names`. What a root may vouch for
+    /// stays as it is: its own trust domain.
+    ///
+    /// # Errors
+    /// As [`Identity::new`].
+    pub fn of_one_mesh(
+        leaf: Leaf,
+        roots: Roots,
+        tls_min: TlsMin,
+        names: Vec<TrustDomain>,
+    ) -> Result<Self, IdentityError> {
         let provider = Arc::new(default_provider());
-        let judge =
-            Judge::new(roots, leaf.id().clone(), provider.signature_verification_algorithms);
-        let judge = Arc::new(judge);
+        let algorithms = provider.signature_verification_algorithms;
+        let judge = Arc::new(Judge::new(roots, leaf.id().clone(), names, algorithms));
         let resolver = Arc::new(SingleCertAndKey::from(leaf.certified_key().clone()));
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(tls_min.versions())

@@ -159,13 +159,18 @@ impl SpiffeId {
     /// partition spelt out (`ap/default`) in one of them only.
     #[must_use]
     pub fn is_same_workload(&self, other: &Self) -> bool {
-        if self == other {
+        self.trust_domain() == other.trust_domain() && self.has_same_path(other)
+    }
+
+    /// As [`SpiffeId::is_same_workload`], whatever the trust domains.
+    pub(crate) fn has_same_path(&self, other: &Self) -> bool {
+        if self.path() == other.path() {
             return true;
         }
-        let (Some(mine), Some(theirs)) = (self.consul(), other.consul()) else {
-            return false;
-        };
-        self.trust_domain() == other.trust_domain() && mine.normal() == theirs.normal()
+        match (self.consul(), other.consul()) {
+            (Some(mine), Some(theirs)) => mine.normal() == theirs.normal(),
+            _ => false,
+        }
     }
 }
 

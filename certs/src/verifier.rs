@@ -43,6 +43,8 @@ pub(crate) struct Judge {
     anchors: Vec<TrustAnchor<'static>>,
     /// Whose trust domain a root vouches for that states none.
     own: SpiffeId,
+    /// The trust domains that are names of one and the same mesh.
+    names: Vec<TrustDomain>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -58,9 +60,14 @@ pub(crate) struct Outbound {
 }
 
 impl Judge {
-    pub(crate) fn new(roots: Roots, own: SpiffeId, algorithms: WebPkiSupportedAlgorithms) -> Self {
+    pub(crate) fn new(
+        roots: Roots,
+        own: SpiffeId,
+        names: Vec<TrustDomain>,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Self {
         let anchors = roots.iter().map(|root| root.anchor.clone()).collect();
-        Self { roots, anchors, own, algorithms }
+        Self { roots, anchors, own, names, algorithms }
     }
 
     pub(crate) fn roots(&self) -> &Roots {
@@ -93,11 +100,18 @@ impl Judge {
         if let Some(trusted) = &root.trust_domain {
             within(&peer.id, trusted.as_str())?;
         }
-        if peer.id.is_same_workload(expected) {
+        if peer.id.is_same_workload(expected) || self.is_renamed(&peer.id, expected) {
             Ok(peer)
         } else {
             Err(PeerFault::WrongIdentity { expected: expected.clone(), found: peer.id })
         }
+    }
+
+    /// Whether two IDs differ only in which of the mesh's names they bear.
+    fn is_renamed(&self, one: &SpiffeId, other: &SpiffeId) -> bool {
+        let named =
+            |id: &SpiffeId| self.names.iter().any(|name| name.as_str() == id.trust_domain());
+        named(one) && named(other) && one.has_same_path(other)
     }
 
     /// The workload that a chain names, signed by a root and valid now; and that root. Whether

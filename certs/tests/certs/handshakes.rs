@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use certs::{Identity, NotSpiffe, Peer, PeerFault, Refusal, TlsMin};
+use certs::{DevelopmentCa, Identity, NotSpiffe, Peer, PeerFault, Refusal, SpiffeId, TlsMin};
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -157,6 +157,27 @@ async fn the_default_partition_spelt_out_is_the_same_server() {
     let (web, api) = (identity(&ca, "web"), identity_of(leaf(&ca, &long), &ca.roots().unwrap()));
     let outcome = connect(client_at(&web, &service("api"), now()), server_at(&api, now())).await;
     assert!(outcome.client.is_ok() && outcome.server.is_ok());
+}
+
+#[tokio::test]
+async fn a_mesh_of_two_names_takes_a_server_under_either_and_no_other_server() {
+    let (old, new) = (ca(), DevelopmentCa::new("new.consul".parse().unwrap(), now()).unwrap());
+    let renamed = SpiffeId::for_consul("new.consul", "default", "dc1", "api").unwrap();
+    let roots = old.roots().unwrap().union(&new.roots().unwrap());
+    let (web, api) = (leaf(&old, &service("web")), identity_of(leaf(&new, &renamed), &roots));
+    let names = vec![TD.parse().unwrap(), new.trust_domain().clone()];
+    let both = Identity::of_one_mesh(web.clone(), roots.clone(), TlsMin::V1_3, names).unwrap();
+    for expected in [service("api"), renamed.clone()] {
+        let outcome = connect(client_at(&both, &expected, now()), server_at(&api, now())).await;
+        assert!(outcome.client.is_ok() && outcome.server.is_ok(), "{expected}: {outcome:?}");
+    }
+    let wrong = connect(client_at(&both, &service("db"), now()), server_at(&api, now())).await;
+    assert_eq!(wrong.client.unwrap_err().label(), "wrong_identity");
+
+    // That both are trusted makes them no names of one mesh.
+    let two = identity_of(web, &roots);
+    let wrong = connect(client_at(&two, &service("api"), now()), server_at(&api, now())).await;
+    assert_eq!(wrong.client.unwrap_err().label(), "wrong_identity");
 }
 
 #[tokio::test]

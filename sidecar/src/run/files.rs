@@ -51,7 +51,9 @@ pub(super) async fn start(
                         tracing::info!(id = %identity.leaf().id(), "the certificate was read again");
                     }
                     Err(why) => {
-                        tracing::error!("the changed certificate files cannot be used, the ones before them stay: {why}");
+                        tracing::error!(
+                            "the changed certificate files cannot be used, the ones before them stay: {why}"
+                        );
                         unusable = Some(readiness.degrade("certificate files", why));
                     }
                 }

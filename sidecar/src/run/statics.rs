@@ -42,8 +42,7 @@ async fn publish(config: &Config, fleet: &Fleet) -> Result<(), RunError> {
             })?,
         };
         let sni: Arc<str> = server_name(&expected).into();
-        let endpoints =
-            addresses.iter().map(|a| (a.socket_addr(), expected.clone(), sni.clone()));
+        let endpoints = addresses.iter().map(|a| (a.socket_addr(), expected.clone(), sni.clone()));
         let snapshot = Upstream::succeed(None, name.as_str().into(), endpoints, 0);
         fleet.upstream(Arc::new(snapshot)).await;
     }

@@ -120,6 +120,11 @@ impl Fleet {
         self.identity.send_replace(Some(identity));
     }
 
+    /// The identity as it changes; none before the first.
+    pub fn identities(&self) -> watch::Receiver<Option<Arc<Identity>>> {
+        self.identity.subscribe()
+    }
+
     /// The present identity, once there is one.
     pub async fn present_identity(&self) -> Arc<Identity> {
         let mut identity = self.identity.subscribe();
