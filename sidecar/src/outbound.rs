@@ -25,23 +25,35 @@ use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Answer, Exchange, Limits};
 use crate::call::record::{Record, Reporter};
 use crate::call::{headers, tracestate};
+use crate::config::ServiceName;
 use crate::fault::{Fault, Reason};
 use crate::telemetry::labels::Direction;
 use crate::transport::body::Body;
+use crate::transport::io::Io;
 use crate::transport::pump::Pump;
 use crate::worker::Worker;
-use crate::worker::serve::Screen;
+use crate::worker::door::Door;
+use crate::worker::serve::{self, Screen};
 use endpoint::{Count, Pending};
 use upstream::Upstream;
 
 /// One call goes to so many endpoints that cannot be connected before it is given up.
 const PASSED_OVER: usize = 3;
 
+/// Serves one connection from the app; `fixed` is the listener's own upstream, where it has one.
+pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static, fixed: Option<ServiceName>) {
+    let door = Door::new(None);
+    let _registered = worker.register(&door);
+    let settings = worker.outbound_settings.clone();
+    let screen = Rc::new(Outbound { worker: worker.clone(), fixed });
+    serve::connection(io, None, door, settings, screen).await;
+}
+
 /// The outbound side of one worker, behind one listener.
 pub struct Outbound {
     worker: Rc<Worker>,
     /// The listener's own upstream, where it has one.
-    fixed: Option<crate::config::ServiceName>,
+    fixed: Option<ServiceName>,
 }
 
 /// What is known of a call while it is prepared.
@@ -76,11 +88,6 @@ impl Screen for Outbound {
 }
 
 impl Outbound {
-    /// Behind a listener with or without an upstream of its own.
-    pub fn new(worker: Rc<Worker>, fixed: Option<crate::config::ServiceName>) -> Rc<Self> {
-        Rc::new(Self { worker, fixed })
-    }
-
     async fn send(
         &self,
         mut head: Parts,

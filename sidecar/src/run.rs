@@ -86,7 +86,8 @@ async fn control(config: Arc<Config>) -> Result<(), RunError> {
         fleet.intentions(Arc::new(without_consul(&config))).await;
     }
     statics::start(&config, &fleet).await?;
-    drop(demanded);
+    // The queue stays open: a name that nobody watches is told so, not that there are too many.
+    let _demanded = demanded;
 
     for (listener, role, limit) in sockets.calls {
         spawn_local(fleet.clone().accept(listener, role, limit));

@@ -14,12 +14,11 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::spawn_local;
 
-use super::door::Door;
-use super::{Shared, Worker, serve};
+use super::{Shared, Worker};
 use crate::config::{Config, ServiceName};
 use crate::discovery::snapshot::Upstream;
 use crate::inbound::{self, authorize::Intentions};
-use crate::outbound::Outbound;
+use crate::outbound;
 use crate::telemetry::labels::Direction;
 use crate::telemetry::metrics::Metrics;
 use crate::transport::io::Tcp;
@@ -102,12 +101,11 @@ impl Fleet {
         let mut threads = Vec::new();
         for n in 0..config.runtime.workers.get() {
             let (commands, queue) = mpsc::channel(QUEUE);
-            let runtime =
-                Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-            drop(runtime?);
             let (config, metrics, shared) = (config.clone(), metrics.clone(), shared.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{n}"));
-            threads.push(thread.spawn(move || work(config, &metrics, shared, queue))?);
+            let (began, has_begun) = std::sync::mpsc::channel();
+            threads.push(thread.spawn(move || work(config, &metrics, shared, queue, &began))?);
+            has_begun.recv().map_err(io::Error::other)??;
             seats.push(Seat { commands, load: Arc::default() });
         }
         let identity = watch::Sender::new(None);
@@ -218,12 +216,15 @@ fn work(
     metrics: &Arc<Metrics>,
     shared: Arc<Shared>,
     mut queue: mpsc::Receiver<Command>,
+    began: &std::sync::mpsc::Sender<io::Result<()>>,
 ) {
+    // A runtime belongs to its thread; whether there is one is told to whoever started it.
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(e) => return tracing::error!("a worker has no runtime: {e}"),
+        Err(e) => return drop(began.send(Err(e))),
     };
+    let _ = began.send(Ok(()));
     runtime.block_on(async move {
         let worker = Worker::new(config, metrics.shard(), Rc::new(Tcp), shared);
         while let Some(command) = queue.recv().await {
@@ -253,13 +254,7 @@ fn serve(worker: Rc<Worker>, accepted: Accepted) {
         let _ = stream.set_nodelay(true);
         match role {
             Role::Inbound => inbound::connection(worker, stream).await,
-            Role::Outbound(fixed) => {
-                let door = Door::new(None);
-                let _registered = worker.register(&door);
-                let settings = worker.outbound_settings.clone();
-                let screen = Outbound::new(worker.clone(), fixed);
-                serve::connection(stream, None, door, settings, screen).await;
-            }
+            Role::Outbound(fixed) => outbound::connection(worker, stream, fixed).await,
         }
     });
 }

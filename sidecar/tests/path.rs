@@ -1,0 +1,13 @@
+//! The path of a call through two workers over in-memory pipes, on paused time: what crosses it
+//! unharmed, what is refused and with which words, what ends early and when.
+
+#![allow(unreachable_pub, reason = "a test binary has no public face")]
+
+mod path {
+    pub mod net;
+
+    mod calls;
+    mod faults;
+    mod flow;
+    mod http1;
+}

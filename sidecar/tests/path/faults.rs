@@ -1,0 +1,305 @@
+//! What is refused or ends early, with which words, and when.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::Response;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::net::{
+    Answer, Mesh, address, allow, app, echo, grpc_request, inbound_address, push, request,
+};
+
+async fn refused(mesh: &Mesh, request: http::Request<()>) -> (String, String, String) {
+    let answer = mesh.client().await.call(request, b"").await.unwrap();
+    assert_eq!(answer.head.status(), 200);
+    answer.status()
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_peer_that_no_intention_allows_is_denied_by_name() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    mesh.echo.set_intentions(allow(&["other"]));
+    let (status, message, reason) = refused(&mesh, grpc_request()).await;
+    assert_eq!((status.as_str(), reason.as_str()), ("7", "denied"));
+    assert!(message.contains("\"web\"") && message.contains("default"), "{message}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_intention_that_turns_to_deny_ends_an_open_stream() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    let mut client = mesh.client().await;
+    let (response, mut send) = client.open(grpc_request());
+    let mut answers = response.await.unwrap().into_body();
+    push(&mut send, Bytes::from_static(b"one")).await.unwrap();
+    assert_eq!(answers.data().await.unwrap().unwrap(), "one");
+    mesh.echo.set_intentions(allow(&[]));
+    assert!(answers.data().await.is_none());
+    let trailers = answers.trailers().await.unwrap().unwrap();
+    assert_eq!(trailers["grpc-status"], "7");
+    assert_eq!(trailers["outrigger-reason"], "denied");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_app_that_is_not_there_is_named() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    let (status, message, reason) = refused(&mesh, grpc_request()).await;
+    assert_eq!((status.as_str(), reason.as_str()), ("14", "app_unreachable"));
+    assert!(message.contains("127.0.0.1:50051") && message.contains("refused"), "{message}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn endpoints_that_cannot_be_connected_are_passed_over() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    let dead = [address("127.0.0.1:1"), address("127.0.0.1:2")];
+    mesh.endpoints(&[(dead[0], "echo"), (inbound_address(), "echo"), (dead[1], "echo")]);
+    let mut client = mesh.client().await;
+    for _ in 0..20 {
+        let answer = client.call(grpc_request(), b"x").await.unwrap();
+        assert_eq!(answer.body, b"x");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_endpoint_that_came_back_is_called_again() {
+    let mesh = Mesh::new();
+    app(&mesh, echo);
+    let (status, message, reason) = refused(&mesh, grpc_request()).await;
+    assert_eq!((status.as_str(), reason.as_str()), ("14", "connect_failed"));
+    assert!(message.contains("1 known, 1 that cannot be connected"), "{message}");
+    mesh.serve_inbound();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let answer = mesh.client().await.call(grpc_request(), b"x").await.unwrap();
+    assert_eq!(answer.body, b"x");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_peer_with_another_identity_is_refused() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    mesh.endpoints(&[(inbound_address(), "payments")]);
+    let (status, message, reason) = refused(&mesh, grpc_request()).await;
+    assert_eq!((status.as_str(), reason.as_str()), ("14", "identity_mismatch"));
+    assert!(message.contains("svc/payments") && message.contains("svc/echo"), "{message}");
+    let metrics = Mesh::scrape(&mesh.web_metrics);
+    assert!(
+        metrics.contains(
+            "outrigger_tls_handshakes_total{direction=\"outbound\",outcome=\"wrong_identity\"}"
+        ),
+        "{metrics}"
+    );
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_caller_of_another_ca_is_refused_as_a_tls_failure() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    mesh.web.set_identity(Mesh::new().identity("web"));
+    let (status, _, reason) = refused(&mesh, grpc_request()).await;
+    assert_eq!((status.as_str(), reason.as_str()), ("14", "tls_failed"));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_name_that_consul_says_nothing_of_is_waited_for_a_second() {
+    let mesh = Mesh::new();
+    let request = http::Request::post("http://unknown/p.S/M")
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap();
+    let begin = Instant::now();
+    let (status, message, reason) = refused(&mesh, request).await;
+    assert_eq!((status.as_str(), reason.as_str()), ("14", "no_endpoints"));
+    assert!(message.contains("\"unknown\""), "{message}");
+    assert_eq!(begin.elapsed().as_secs(), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_call_ends_at_its_deadline_and_the_app_sees_it() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    let (gone, is_gone) = oneshot::channel();
+    let gone = std::rc::Rc::new(std::cell::Cell::new(Some(gone)));
+    app(&mesh, move |_request, mut respond| {
+        let gone = gone.clone();
+        async move {
+            let reset = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+            gone.take().unwrap().send((reset.unwrap(), Instant::now())).unwrap();
+        }
+    });
+    let request = request().header("grpc-timeout", "100m").body(()).unwrap();
+    let begin = Instant::now();
+    let (status, message, reason) = refused(&mesh, request).await;
+    assert_eq!((status.as_str(), reason.as_str()), ("4", "deadline_exceeded"), "{message}");
+    let (code, at) = is_gone.await.unwrap();
+    assert_eq!(code, h2::Reason::CANCEL);
+    for elapsed in [begin.elapsed(), at - begin] {
+        assert!(elapsed <= Duration::from_millis(101), "{elapsed:?}");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn the_app_is_told_the_time_that_is_left_in_both_forms() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    let (seen, mut was_seen) = mpsc::unbounded_channel();
+    app(&mesh, move |request, respond| {
+        seen.send(request.headers().clone()).unwrap();
+        echo(request, respond)
+    });
+    let request = request().header("grpc-timeout", "2S").body(()).unwrap();
+    let before = SystemTime::now();
+    mesh.client().await.call(request, b"").await.unwrap();
+    let seen = was_seen.recv().await.unwrap();
+    let timeout = seen["grpc-timeout"].to_str().unwrap();
+    let left = outrigger::call::deadline::parse(timeout.as_bytes()).unwrap();
+    assert!(left <= Duration::from_secs(2) && left > Duration::from_millis(1900), "{timeout}");
+    let member = seen["tracestate"].to_str().unwrap();
+    let micros = member.strip_prefix("outrigger=d:").unwrap().split(';').next().unwrap();
+    let at = UNIX_EPOCH + Duration::from_micros(micros.parse().unwrap());
+    let left = at.duration_since(before).unwrap();
+    assert!(left > Duration::from_millis(1900) && left < Duration::from_secs(4), "{left:?}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_bare_apps_own_call_inherits_the_deadline() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, |_request, respond| async move {
+        std::future::pending::<()>().await;
+        drop(respond);
+    });
+    let at = SystemTime::now() + Duration::from_millis(300);
+    let micros = at.duration_since(UNIX_EPOCH).unwrap().as_micros();
+    let request =
+        request().header("tracestate", format!("outrigger=d:{micros};a:0")).body(()).unwrap();
+    let begin = Instant::now();
+    let (status, _, reason) = refused(&mesh, request).await;
+    assert_eq!((status.as_str(), reason.as_str()), ("4", "deadline_exceeded"));
+    assert!(begin.elapsed() <= Duration::from_millis(310), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn expired_and_malformed_deadlines_never_reach_the_app() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, |_request, _respond| async { panic!("the app was called") });
+    for (value, status, reason) in [
+        ("0m", "4", "deadline_exceeded"),
+        ("5 S", "3", "malformed"),
+        ("123456789S", "3", "malformed"),
+    ] {
+        let request = request().header("grpc-timeout", value).body(()).unwrap();
+        let found = refused(&mesh, request).await;
+        assert_eq!((found.0.as_str(), found.2.as_str()), (status, reason), "{value}");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn without_a_deadline_the_response_timeout_holds() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, |_request, respond| async move {
+        std::future::pending::<()>().await;
+        drop(respond);
+    });
+    let begin = Instant::now();
+    let (status, message, reason) = refused(&mesh, grpc_request()).await;
+    assert_eq!((status.as_str(), reason.as_str()), ("4", "deadline_exceeded"));
+    assert!(message.contains("response timeout"), "{message}");
+    assert_eq!(begin.elapsed().as_secs(), 15);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_caller_that_cancels_stops_the_app_at_once() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    let (gone, is_gone) = oneshot::channel();
+    let gone = std::rc::Rc::new(std::cell::Cell::new(Some(gone)));
+    app(&mesh, move |_request, mut respond| {
+        let gone = gone.clone();
+        async move {
+            let head = Response::new(());
+            let mut send = respond.send_response(head, false).unwrap();
+            send.send_data(Bytes::from_static(b"begun"), false).unwrap();
+            let reset = std::future::poll_fn(|cx| send.poll_reset(cx)).await;
+            gone.take().unwrap().send(reset.unwrap()).unwrap();
+        }
+    });
+    let mut client = mesh.client().await;
+    let (response, mut send) = client.open(grpc_request());
+    let mut body = response.await.unwrap().into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "begun");
+    let begin = Instant::now();
+    send.send_reset(h2::Reason::CANCEL);
+    assert_eq!(is_gone.await.unwrap(), h2::Reason::CANCEL);
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_app_that_resets_after_its_head_becomes_trailers() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, |_request, mut respond| async move {
+        let mut send = respond.send_response(Response::new(()), false).unwrap();
+        send.send_data(Bytes::from_static(b"begun"), false).unwrap();
+        // The data first, then the reset: what is queued is dropped by a reset.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        send.send_reset(h2::Reason::ENHANCE_YOUR_CALM);
+    });
+    let answer = mesh.client().await.call(grpc_request(), b"").await.unwrap();
+    assert_eq!(answer.body, b"begun");
+    let (status, message, reason) = answer.status();
+    assert_eq!((status.as_str(), reason.as_str()), ("8", "upstream_reset"));
+    assert!(message.contains("ENHANCE_YOUR_CALM"), "{message}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn headers_over_the_limit_are_refused_in_our_words() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, |_request, _respond| async { panic!("the app was called") });
+    let request = request().header("x-large", "x".repeat(65 * 1024)).body(()).unwrap();
+    let (status, message, reason) = refused(&mesh, request).await;
+    assert_eq!((status.as_str(), reason.as_str()), ("8", "too_large"));
+    assert!(message.contains("65536"), "{message}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_drained_connection_lets_its_calls_end() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    let mut client = mesh.client().await;
+    let (response, mut send) = client.open(grpc_request());
+    let answers = response.await.unwrap();
+    mesh.echo.drain(outrigger::telemetry::labels::Direction::Inbound);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    push(&mut send, Bytes::from_static(b"late")).await.unwrap();
+    send.send_data(Bytes::new(), true).unwrap();
+    let answer = Answer::read(answers).await.unwrap();
+    assert_eq!(answer.body, b"late");
+    assert_eq!(answer.trailers["grpc-status"], "0");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_is_open_when_the_drain_ends_is_told_so() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    let mut client = mesh.client().await;
+    let (response, _send) = client.open(grpc_request());
+    let answers = response.await.unwrap();
+    mesh.echo.cut(outrigger::telemetry::labels::Direction::Inbound);
+    let (status, _, reason) = Answer::read(answers).await.unwrap().status();
+    assert_eq!((status.as_str(), reason.as_str()), ("14", "draining"));
+}
