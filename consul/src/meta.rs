@@ -18,7 +18,8 @@ pub struct Answer<T> {
 pub struct Meta {
     /// `X-Consul-Index`: what to block on next.
     pub index: Option<u64>,
-    /// `X-Consul-KnownLeader`.
+    /// `X-Consul-KnownLeader`. No sign of an outage by itself: health answers that the agent gives
+    /// from its stream of changes say `false` while all is well (seen on 1.22.3).
     pub known_leader: Option<bool>,
     /// `X-Consul-LastContact`: how long the answering server was without its leader.
     pub last_contact: Option<Duration>,

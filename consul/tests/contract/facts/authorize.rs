@@ -18,13 +18,17 @@ facts! {
         set("auth-a", Action::Deny).await;
         let answer = at.client.agent().authorize("auth", &uri).await.unwrap();
         assert!(!answer.authorized);
-        assert_eq!(answer.reason, "Matched L4 intention: default/auth-a => default/auth (Precedence: 9, Action: DENY)");
+        assert_eq!(
+            answer.reason,
+            "Matched L4 intention: default/auth-a => default/auth (Precedence: 9, Action: DENY)"
+        );
         set("auth-a", Action::Allow).await;
         assert!(at.client.agent().authorize("auth", &uri).await.unwrap().authorized);
     }
 
     async fn the_trust_domain_of_a_caller_is_not_looked_at(at: At) {
-        let foreign = "spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/x";
+        let foreign =
+            "spiffe://11111111-2222-3333-4444-555555555555.consul/ns/default/dc/dc1/svc/x";
         let answer = at.client.agent().authorize("foreign", foreign).await.unwrap();
         assert!(answer.authorized);
         assert_eq!(answer.reason, "Default behavior configured by ACLs");
@@ -34,7 +38,8 @@ facts! {
         let path = "/v1/agent/connect/authorize";
         let raw = at.send("POST", path, "{").await;
         assert_eq!(raw.status, 400, "{raw:?}");
-        let raw = at.send("POST", path, "{\"Target\": \"x\", \"ClientCertURI\": \"nonsense\"}").await;
+        let raw =
+            at.send("POST", path, "{\"Target\": \"x\", \"ClientCertURI\": \"nonsense\"}").await;
         raw.says(400, "ClientCertURI not a valid Connect identifier");
         at.send("POST", path, "{}").await.says(400, "Target service must be specified");
     }
@@ -54,7 +59,10 @@ facts! {
         let uri = own_uri(&at).await.replace("asker", "auth-a");
         let answer = at.client.agent().authorize("auth-l7", &uri).await.unwrap();
         assert!(!answer.authorized);
-        assert_eq!(answer.reason, "Matched L7 intention: default/auth-a => default/auth-l7 (Precedence: 9, Permissions: 1)");
+        assert_eq!(
+            answer.reason,
+            "Matched L7 intention: default/auth-a => default/auth-l7 (Precedence: 9, Permissions: 1)"
+        );
         let uri = own_uri(&at).await.replace("asker", "auth-b");
         assert!(at.client.agent().authorize("auth-l7", &uri).await.unwrap().authorized);
     }
@@ -83,7 +91,10 @@ facts! {
         assert_eq!(raw.header("x-consul-default-acl-policy"), Some("allow"));
         assert!(at.client.connect().check("a", "b").await.unwrap());
         let answer = at.client.agent().authorize("b", &uri).await.unwrap();
-        assert_eq!((answer.authorized, answer.reason.as_str()), (false, "Default intention policy"));
+        assert_eq!(
+            (answer.authorized, answer.reason.as_str()),
+            (false, "Default intention policy")
+        );
         let found = at.client.agent().default_intention("b", &uri).await.unwrap();
         assert_eq!(found, DefaultIntention::Known(Action::Deny));
         let told = at.client.agent().own().send().await.unwrap().value;

@@ -11,8 +11,10 @@ facts! {
     async fn a_question_is_held_until_something_changes(at: At) {
         at.register(&json!({"ID": "held-1", "Name": "held", "Port": 4400})).await;
         eventually("it is told", async || {
-            (at.client.health().service("held").send().await.unwrap().value.len() == 1).then_some(())
-        }).await;
+            (at.client.health().service("held").send().await.unwrap().value.len() == 1)
+                .then_some(())
+        })
+        .await;
         let index = at.fetch("/v1/health/service/held").await.index();
         let held = tokio::spawn({
             let at = at.clone();
@@ -30,8 +32,10 @@ facts! {
     async fn a_question_is_answered_after_its_wait_with_the_same_index(at: At) {
         at.register(&json!({"Name": "waited", "Port": 4410})).await;
         eventually("it is told", async || {
-            (at.client.health().service("waited").send().await.unwrap().value.len() == 1).then_some(())
-        }).await;
+            (at.client.health().service("waited").send().await.unwrap().value.len() == 1)
+                .then_some(())
+        })
+        .await;
         let index = at.fetch("/v1/health/service/waited").await.index();
         let start = Instant::now();
         let raw = at.fetch(&format!("/v1/health/service/waited?index={index}&wait=500ms")).await;
@@ -40,7 +44,8 @@ facts! {
     }
 
     async fn a_question_for_an_old_index_is_answered_at_once(at: At) {
-        let raw = timeout(Duration::from_secs(10), at.fetch("/v1/catalog/services?index=1&wait=60s"));
+        let raw =
+            timeout(Duration::from_secs(10), at.fetch("/v1/catalog/services?index=1&wait=60s"));
         assert!(raw.await.unwrap().index() > 1);
     }
 

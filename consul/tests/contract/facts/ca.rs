@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::target::{Settings, eventually, start};
+use super::watch::changed;
+use crate::target::{Settings, start};
 
 facts! {
     async fn a_leaf_is_a_workload_of_the_trust_domain(at: At) {
@@ -21,7 +22,10 @@ facts! {
         assert!(leaf.cert_pem.starts_with("-----BEGIN CERTIFICATE-----"));
         let octets = leaf.serial_number.split(':');
         assert!(octets.clone().all(|octet| octet.len() == 2), "{leaf:?}");
-        assert!(octets.clone().all(|octet| octet.chars().all(|c| c.is_ascii_hexdigit())), "{leaf:?}");
+        assert!(
+            octets.clone().all(|octet| octet.chars().all(|c| c.is_ascii_hexdigit())),
+            "{leaf:?}"
+        );
         assert!(leaf.valid_after < leaf.valid_before);
         assert!(leaf.valid_after.ends_with('Z'));
         assert!(!format!("{leaf:?}").contains("PRIVATE"));
@@ -58,8 +62,10 @@ facts! {
     async fn a_change_of_the_ca_keeps_the_old_root_and_renews_the_leaf(at: At) {
         let Some(own) = start(at.kind, Settings::default()).await else { return };
         let client = &own.at.client;
-        let old = client.agent().roots().send().await.unwrap().value;
-        let leaf = client.agent().leaf("turning").send().await.unwrap().value;
+        let mut roots = client.agent().roots().watch();
+        let mut leaves = client.agent().leaf("turning").watch();
+        let old = changed(&mut roots).await;
+        let leaf = changed(&mut leaves).await;
         let config = client.connect().ca_configuration().send().await.unwrap().value;
         assert_eq!(config["Provider"], "consul");
         // Another key type needs another key, and so another root.
@@ -68,16 +74,17 @@ facts! {
         turned["Config"]["PrivateKeyBits"] = json!(2048);
         turned["Config"].as_object_mut().unwrap().remove("RootCert");
         client.connect().set_ca_configuration(&turned).await.unwrap();
-        let new = eventually("another root signs", async || {
-            let roots = client.agent().roots().send().await.unwrap().value;
-            (roots.active_root_id != old.active_root_id).then_some(roots)
-        }).await;
+        let new = loop {
+            let told = changed(&mut roots).await;
+            if told.active_root_id != old.active_root_id {
+                break told;
+            }
+        };
         assert_eq!(new.trust_domain, old.trust_domain);
         assert_eq!(new.roots.len(), 2, "the old one is still to be trusted");
         assert_eq!(new.roots.iter().filter(|root| root.active).count(), 1);
-        eventually("another leaf is given", async || {
-            let now = client.agent().leaf("turning").send().await.unwrap().value;
-            (now.serial_number != leaf.serial_number).then_some(())
-        }).await;
+        let renewed = changed(&mut leaves).await;
+        assert_ne!(renewed.cert_pem, leaf.cert_pem);
+        assert_eq!(renewed.service_uri, leaf.service_uri);
     }
 }

@@ -6,12 +6,16 @@ use crate::target::eventually;
 
 facts! {
     async fn the_catalog_lists_services_with_their_tags(at: At) {
-        at.register(&json!({"ID": "cat-1", "Name": "cat", "Port": 4300, "Tags": ["a"], "Meta": {"k": "v"}})).await;
+        at.register(
+            &json!({"ID": "cat-1", "Name": "cat", "Port": 4300, "Tags": ["a"], "Meta": {"k": "v"}}),
+        )
+        .await;
         at.register(&json!({"ID": "cat-2", "Name": "cat", "Port": 4301, "Tags": ["b"]})).await;
         let tags = eventually("both are told", async || {
             let mut services = at.client.catalog().services().send().await.unwrap().value;
             services.remove("cat").filter(|tags| tags.len() == 2)
-        }).await;
+        })
+        .await;
         assert!(tags.contains(&"a".to_owned()) && tags.contains(&"b".to_owned()));
         let instances = at.client.catalog().service("cat").send().await.unwrap().value;
         let one = instances.iter().find(|instance| instance.service_id == "cat-1").unwrap();

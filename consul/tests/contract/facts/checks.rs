@@ -51,7 +51,8 @@ facts! {
     async fn a_ttl_check_that_is_told_nothing_expires(at: At) {
         at.register(&json!({"Name": "expiring", "Port": 4110, "Check": {
             "CheckID": "expiring:ttl", "TTL": "300ms", "Status": "passing",
-        }})).await;
+        }}))
+        .await;
         let output = status_becomes(&at, "expiring:ttl", CheckStatus::Critical).await;
         assert_eq!(output, "TTL expired");
     }
@@ -62,7 +63,8 @@ facts! {
             eventually(&format!("the sidecar is {wanted:?}"), async || {
                 let entries = at.client.health().connect("lead").send().await.unwrap().value;
                 (entries.first()?.status() == wanted).then_some(())
-            }).await;
+            })
+            .await;
         };
         follows(CheckStatus::Critical).await;
         at.client.agent().update_check("lead:ttl", CheckStatus::Passing, "").await.unwrap();
@@ -76,7 +78,8 @@ facts! {
         let address = listener.local_addr().unwrap().to_string();
         at.register(&json!({"Name": "by-tcp", "Check": {
             "CheckID": "by-tcp", "TCP": address, "Interval": "100ms", "Timeout": "1s",
-        }})).await;
+        }}))
+        .await;
         let output = status_becomes(&at, "by-tcp", CheckStatus::Passing).await;
         assert_eq!(output, format!("TCP connect {address}: Success"));
         drop(listener);
@@ -103,7 +106,8 @@ facts! {
         at.register(&json!({"Name": "by-http", "Check": {
             "CheckID": "by-http", "HTTP": format!("http://{address}/ok"),
             "Interval": "100ms", "Timeout": "1s",
-        }})).await;
+        }}))
+        .await;
         let output = status_becomes(&at, "by-http", CheckStatus::Passing).await;
         assert_eq!(output, format!("HTTP GET http://{address}/ok: 200 OK Output: hi"));
         tell.send("429 Too Many Requests").unwrap();
@@ -126,7 +130,8 @@ facts! {
         at.register(&json!({"Name": "by-grpc", "Check": {
             "CheckID": "by-grpc", "GRPC": format!("{address}/shop"), "Interval": "100ms",
             "Timeout": "1s",
-        }})).await;
+        }}))
+        .await;
         let output = status_becomes(&at, "by-grpc", CheckStatus::Passing).await;
         assert_eq!(output, format!("gRPC check {address}/shop: success"));
         reporter.set_service_status("shop", tonic_health::ServingStatus::NotServing).await;
@@ -140,7 +145,8 @@ facts! {
         at.register(&json!({"Name": "closed-grpc", "Check": {
             "CheckID": "closed-grpc", "GRPC": "127.0.0.1:1", "Interval": "100ms", "Timeout": "1s",
             "Status": "passing",
-        }})).await;
+        }}))
+        .await;
         status_becomes(&at, "closed-grpc", CheckStatus::Critical).await;
         at.client.agent().deregister("closed-grpc").await.unwrap();
     }
@@ -159,7 +165,8 @@ facts! {
         at.client.agent().register(&service).await.unwrap();
         within(Duration::from_secs(240), "the doomed service is gone", async || {
             at.client.agent().service("doomed").await.unwrap().is_none().then_some(())
-        }).await;
+        })
+        .await;
         assert_eq!(at.client.agent().service("doomed-sidecar-proxy").await.unwrap(), None);
     }
 }

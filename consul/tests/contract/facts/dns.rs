@@ -26,7 +26,10 @@ async fn addressed(at: &At, name: &str) {
 
 facts! {
     async fn a_service_has_addresses_and_ports(at: At) {
-        at.register(&json!({"Name": "named", "Address": "127.0.0.9", "Port": 4600, "Tags": ["v1"]})).await;
+        at.register(
+            &json!({"Name": "named", "Address": "127.0.0.9", "Port": 4600, "Tags": ["v1"]}),
+        )
+        .await;
         addressed(&at, "named.service.consul.").await;
         let answer = at.dig("named.service.consul.", RecordType::A).await;
         assert_eq!(addresses(&answer), [ip("127.0.0.9")]);
@@ -36,7 +39,12 @@ facts! {
         assert_eq!(targets(&answer), [(4600, "7f000009.addr.dc1.consul.".to_owned())]);
         let additional = answer.additionals.iter().find_map(|record| record.data.ip_addr());
         assert_eq!(additional, Some(ip("127.0.0.9")));
-        for name in ["named.service.dc1.consul.", "v1.named.service.consul.", "v1.named.service.dc1.consul.", "NAMED.service.consul."] {
+        for name in [
+            "named.service.dc1.consul.",
+            "v1.named.service.consul.",
+            "v1.named.service.dc1.consul.",
+            "NAMED.service.consul.",
+        ] {
             assert_eq!(addresses(&at.dig(name, RecordType::A).await), [ip("127.0.0.9")], "{name}");
         }
         for name in ["_named._v1.service.consul.", "_named._tcp.service.consul."] {
@@ -59,9 +67,13 @@ facts! {
         at.client.agent().register(&meshed("wired", 4620, CheckStatus::Passing)).await.unwrap();
         let found = eventually("the proxy is named", async || {
             targets(&at.dig("wired.connect.consul.", RecordType::SRV).await).pop()
-        }).await;
+        })
+        .await;
         assert_eq!(found, (4621, "7f000001.addr.dc1.consul.".to_owned()));
-        assert_eq!(addresses(&at.dig("wired.connect.consul.", RecordType::A).await), [ip("127.0.0.1")]);
+        assert_eq!(
+            addresses(&at.dig("wired.connect.consul.", RecordType::A).await),
+            [ip("127.0.0.1")]
+        );
     }
 
     async fn udp_names_three_of_many_and_tcp_all(at: At) {
@@ -73,7 +85,8 @@ facts! {
         eventually("all are named over TCP", async || {
             let answer = at.dig_tcp("many.service.consul.", RecordType::SRV).await;
             (targets(&answer).len() == 40).then_some(())
-        }).await;
+        })
+        .await;
         let answer = at.dig("many.service.consul.", RecordType::SRV).await;
         assert_eq!(targets(&answer).len(), 3);
         assert!(!answer.metadata.truncation, "cut in silence, unless `enable_truncate` is set");
@@ -84,8 +97,10 @@ facts! {
         addressed(&at, "ailing.service.consul.").await;
         at.client.agent().update_check("ailing:ttl", CheckStatus::Critical, "").await.unwrap();
         eventually("it is not named", async || {
-            is_nxdomain_with_soa(&at.dig("ailing.service.consul.", RecordType::A).await).then_some(())
-        }).await;
+            is_nxdomain_with_soa(&at.dig("ailing.service.consul.", RecordType::A).await)
+                .then_some(())
+        })
+        .await;
     }
 
     async fn an_address_can_be_named_in_hexadecimal(at: At) {
@@ -100,7 +115,12 @@ facts! {
     }
 
     async fn an_unknown_name_is_denied_by_the_zone(at: At) {
-        for name in ["nobody.service.consul.", "nobody.node.consul.", "nobody.connect.consul.", "nonsense.consul."] {
+        for name in [
+            "nobody.service.consul.",
+            "nobody.node.consul.",
+            "nobody.connect.consul.",
+            "nonsense.consul.",
+        ] {
             let answer = at.dig(name, RecordType::A).await;
             assert!(is_nxdomain_with_soa(&answer), "{name}: {answer:?}");
             assert!(answer.metadata.authoritative);

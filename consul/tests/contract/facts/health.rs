@@ -9,7 +9,8 @@ use super::registration::meshed;
 
 facts! {
     async fn a_service_without_instances_is_an_empty_list(at: At) {
-        for path in ["/v1/health/service/none", "/v1/health/connect/none", "/v1/health/checks/none"] {
+        for path in ["/v1/health/service/none", "/v1/health/connect/none", "/v1/health/checks/none"]
+        {
             at.fetch(path).await.says(200, "[]");
         }
         assert!(at.client.health().service("none").send().await.unwrap().value.is_empty());
@@ -19,7 +20,8 @@ facts! {
         at.client.agent().register(&meshed("both", 4200, CheckStatus::Passing)).await.unwrap();
         let proxy = eventually("the proxy is told", async || {
             at.client.health().connect("both").send().await.unwrap().value.pop()
-        }).await;
+        })
+        .await;
         assert_eq!((proxy.address(), proxy.service.port), ("127.0.0.1", 4201));
         assert_eq!(proxy.service.kind, "connect-proxy");
         assert_eq!(proxy.service.proxy.destination_service_name, "both");
@@ -28,7 +30,9 @@ facts! {
         assert_eq!(app.service.port, 4200);
         assert_eq!(app.service.kind, "");
         assert_eq!(app.node.datacenter, "dc1");
-        assert!(app.checks.iter().any(|check| check.id == "both:ttl" && check.service_id == "both"));
+        assert!(
+            app.checks.iter().any(|check| check.id == "both:ttl" && check.service_id == "both")
+        );
     }
 
     async fn passing_leaves_out_warnings_and_what_is_critical(at: At) {
@@ -46,18 +50,28 @@ facts! {
         eventually("critical", async || (counts().await == (1, 0)).then_some(())).await;
         let raw = at.fetch("/v1/health/service/judged?passing=maybe").await;
         raw.says(400, "Invalid value for ?passing");
-        assert_eq!(at.fetch("/v1/health/service/judged?passing=false").await.json().as_array().unwrap().len(), 1);
+        assert_eq!(
+            at.fetch("/v1/health/service/judged?passing=false")
+                .await
+                .json()
+                .as_array()
+                .unwrap()
+                .len(),
+            1
+        );
     }
 
     async fn a_filter_selects(at: At) {
         for (id, tag, zone) in [("sel-1", "v1", "a"), ("sel-2", "v2", "b")] {
             at.register(&json!({
                 "ID": id, "Name": "sel", "Port": 4220, "Tags": [tag], "Meta": {"zone": zone},
-            })).await;
+            }))
+            .await;
         }
         eventually("both are told", async || {
             (at.client.health().service("sel").send().await.unwrap().value.len() == 2).then_some(())
-        }).await;
+        })
+        .await;
         let selected = async |expression: &str| {
             let answer = at.client.health().service("sel").filter(expression).send().await.unwrap();
             answer.value.into_iter().map(|entry| entry.service.id).collect::<Vec<_>>()
@@ -89,6 +103,17 @@ facts! {
         assert_eq!(meta.default_acl_policy.as_deref(), Some("allow"));
     }
 
+    async fn an_answer_without_a_known_leader_is_no_outage(at: At) {
+        let index = at.fetch("/v1/health/service/consul").await.index();
+        let target = format!("/v1/health/service/consul?index={index}&wait=100ms");
+        let raw = at.fetch(&target).await;
+        assert_eq!(raw.status, 200);
+        if at.kind == crate::target::Kind::Real {
+            assert_eq!(raw.header("x-consul-query-backend"), Some("streaming"));
+            assert_eq!(raw.header("x-consul-knownleader"), Some("false"));
+        }
+    }
+
     async fn a_cached_answer_tells_its_age(at: At) {
         let first = at.client.health().service("consul").cached().send().await.unwrap().meta;
         assert!(first.cache.is_some(), "{first:?}");
@@ -105,10 +130,13 @@ facts! {
         eventually("the check is told", async || {
             let checks = health.checks("states").send().await.unwrap().value;
             checks.iter().any(|check| check.id == "states:ttl").then_some(())
-        }).await;
+        })
+        .await;
         let node = at.client.agent().own().send().await.unwrap().value.config.node_name;
         let by_node = health.node(&node).send().await.unwrap().value;
-        assert!(by_node.iter().any(|check| check.id == "serfHealth" && check.service_id.is_empty()));
+        assert!(
+            by_node.iter().any(|check| check.id == "serfHealth" && check.service_id.is_empty())
+        );
         let warning = health.state("warning").send().await.unwrap().value;
         assert!(warning.iter().any(|check| check.id == "states:ttl"));
         assert!(warning.iter().all(|check| check.status == CheckStatus::Warning));

@@ -4,7 +4,10 @@ facts! {
     async fn an_unknown_path_is_not_found(at: At) {
         let raw = at.fetch("/v1/nowhere").await;
         assert_eq!(raw.status, 404, "{raw:?}");
-        assert!(raw.body.starts_with("Invalid URL path: not a recognized HTTP API endpoint"), "{raw:?}");
+        assert!(
+            raw.body.starts_with("Invalid URL path: not a recognized HTTP API endpoint"),
+            "{raw:?}"
+        );
     }
 
     async fn a_wrong_method_is_refused_and_the_right_ones_told(at: At) {

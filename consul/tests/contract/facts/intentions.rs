@@ -19,7 +19,10 @@ facts! {
         set(&at, "int-a", "int-b", Action::Deny).await;
         let one = at.client.connect().intention("int-a", "int-b").await.unwrap().unwrap();
         assert_eq!((one.source.as_str(), one.destination.as_str()), ("int-a", "int-b"));
-        assert_eq!((one.source_namespace.as_str(), one.destination_namespace.as_str()), ("default", "default"));
+        assert_eq!(
+            (one.source_namespace.as_str(), one.destination_namespace.as_str()),
+            ("default", "default")
+        );
         assert_eq!(one.rule, Rule::Action(Action::Deny));
         assert_eq!(one.precedence, 9);
         assert_eq!(to(&at, "int-b").await, std::slice::from_ref(&one));
@@ -37,8 +40,12 @@ facts! {
         set(&at, "*", "prec", Action::Deny).await;
         set(&at, "prec-a", "prec", Action::Allow).await;
         set(&at, "prec-b", "prec", Action::Allow).await;
-        let order: Vec<_> = to(&at, "prec").await.into_iter().map(|one| (one.source, one.precedence)).collect();
-        assert_eq!(order, [("prec-a".to_owned(), 9), ("prec-b".to_owned(), 9), ("*".to_owned(), 8)]);
+        let order: Vec<_> =
+            to(&at, "prec").await.into_iter().map(|one| (one.source, one.precedence)).collect();
+        assert_eq!(
+            order,
+            [("prec-a".to_owned(), 9), ("prec-b".to_owned(), 9), ("*".to_owned(), 8)]
+        );
         assert!(at.client.connect().check("prec-a", "prec").await.unwrap());
         assert!(!at.client.connect().check("prec-c", "prec").await.unwrap());
     }
@@ -49,8 +56,17 @@ facts! {
                 action: Action::Allow,
                 path: Some(PathMatch::Exact("/user.v1.UserService/GetUser".into())),
                 headers: vec![
-                    HeaderMatch { name: "x-tenant".into(), exact: "a".into(), ..Default::default() },
-                    HeaderMatch { name: "x-debug".into(), present: true, invert: true, ..Default::default() },
+                    HeaderMatch {
+                        name: "x-tenant".into(),
+                        exact: "a".into(),
+                        ..Default::default()
+                    },
+                    HeaderMatch {
+                        name: "x-debug".into(),
+                        present: true,
+                        invert: true,
+                        ..Default::default()
+                    },
                 ],
                 methods: vec!["POST".into()],
                 jwt: false,
@@ -95,7 +111,8 @@ facts! {
         let sources: Vec<_> = to(&at, "entry").await.into_iter().map(|one| one.source).collect();
         assert_eq!(sources, ["entry-a", "*"]);
         set(&at, "entry-b", "entry", Action::Allow).await;
-        let entry = at.client.config().entry("service-intentions", "entry").send().await.unwrap().value;
+        let entry =
+            at.client.config().entry("service-intentions", "entry").send().await.unwrap().value;
         assert_eq!(entry["Sources"].as_array().unwrap().len(), 3);
         let all = at.client.config().entries("service-intentions").send().await.unwrap().value;
         assert!(all.iter().any(|one| one["Name"] == "entry"));
@@ -131,7 +148,8 @@ facts! {
 
     async fn a_wrong_intention_is_refused(at: At) {
         let path = "/v1/connect/intentions/exact?source=a&destination=wrong";
-        let raw = at.put(path, &json!({"SourceType": "consul", "Action": "perhaps"}).to_string()).await;
+        let raw =
+            at.put(path, &json!({"SourceType": "consul", "Action": "perhaps"}).to_string()).await;
         raw.says(500, "Sources[0].Action must be set to 'allow' or 'deny'");
         let raw = at.put("/v1/connect/intentions/exact?source=a", "{}").await;
         raw.says(500, "required query parameter 'destination' not set");

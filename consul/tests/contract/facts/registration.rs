@@ -56,7 +56,8 @@ facts! {
             "ID": "told-1", "Name": "told", "Tags": ["v1"], "Meta": {"zone": "a"},
             "Address": "127.0.0.1", "Port": 4001, "Weights": {"Passing": 5, "Warning": 2},
             "TaggedAddresses": {"lan": {"Address": "127.0.0.2", "Port": 4002}},
-        })).await;
+        }))
+        .await;
         let service = at.client.agent().service("told-1").await.unwrap().unwrap();
         assert_eq!((service.id.as_str(), service.name.as_str()), ("told-1", "told"));
         assert_eq!(service.tags, ["v1"]);
@@ -106,10 +107,13 @@ facts! {
             .map(|check| (check.id.as_str(), check.name.as_str()))
             .collect();
         own.sort_unstable();
-        assert_eq!(own, [
-            ("service:unchecked-sidecar-proxy:1", "Connect Sidecar Listening"),
-            ("service:unchecked-sidecar-proxy:2", "Connect Sidecar Aliasing unchecked"),
-        ]);
+        assert_eq!(
+            own,
+            [
+                ("service:unchecked-sidecar-proxy:1", "Connect Sidecar Listening"),
+                ("service:unchecked-sidecar-proxy:2", "Connect Sidecar Aliasing unchecked"),
+            ]
+        );
         at.client.agent().deregister("unchecked").await.unwrap();
     }
 
@@ -128,9 +132,8 @@ facts! {
         let mut service = meshed("stays", 4024, CheckStatus::Critical);
         service.checks[0].status = None;
         at.client.agent().register(&service).await.unwrap();
-        let status = async || {
-            at.client.agent().checks().send().await.unwrap().value["stays:ttl"].status
-        };
+        let status =
+            async || at.client.agent().checks().send().await.unwrap().value["stays:ttl"].status;
         assert_eq!(status().await, CheckStatus::Critical, "a check starts critical");
         at.client.agent().update_check("stays:ttl", CheckStatus::Passing, "up").await.unwrap();
         at.client.agent().register(&service).await.unwrap();
@@ -143,7 +146,8 @@ facts! {
         let broken = at.put(path, "{").await;
         assert_eq!(broken.status, 400);
         assert!(broken.body.starts_with("Request decode failed: "), "{broken:?}");
-        let ttl_and_http = json!({"Name": "x", "Check": {"TTL": "10s", "HTTP": "http://x", "Interval": "1s"}});
+        let ttl_and_http =
+            json!({"Name": "x", "Check": {"TTL": "10s", "HTTP": "http://x", "Interval": "1s"}});
         let raw = at.put(path, &ttl_and_http.to_string()).await;
         assert_eq!(raw.status, 400, "{raw:?}");
         assert!(raw.body.contains("Invalid check"), "{raw:?}");
@@ -172,13 +176,17 @@ facts! {
         eventually("the resting sidecar is not passing", async || {
             let answer = at.client.health().connect("resting").passing().send().await.unwrap();
             answer.value.is_empty().then_some(())
-        }).await;
+        })
+        .await;
         at.client.agent().service_maintenance("resting", false, "").await.unwrap();
         eventually("the rested sidecar is passing", async || {
             let answer = at.client.health().connect("resting").passing().send().await.unwrap();
             (answer.value.len() == 1).then_some(())
-        }).await;
-        at.put("/v1/agent/service/maintenance/resting", "").await.says(400, "Missing value for enable");
+        })
+        .await;
+        at.put("/v1/agent/service/maintenance/resting", "")
+            .await
+            .says(400, "Missing value for enable");
         let unknown = at.put("/v1/agent/service/maintenance/nobody?enable=true", "").await;
         assert_eq!(unknown.status, 404, "{unknown:?}");
     }

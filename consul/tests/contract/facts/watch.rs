@@ -12,8 +12,9 @@ use crate::target::{Settings, start};
 
 use super::registration::meshed;
 
-async fn changed<T: std::fmt::Debug>(watch: &mut Watch<T>) -> T {
-    match timeout(Duration::from_secs(20), watch.next()).await.expect("a change") {
+pub(super) async fn changed<T: std::fmt::Debug>(watch: &mut Watch<T>) -> T {
+    // After a change of roots Consul spreads the renewal of leaves over half a minute.
+    match timeout(Duration::from_secs(60), watch.next()).await.expect("a change") {
         Event::Changed(change) => change.value,
         other => panic!("{other:?}"),
     }
