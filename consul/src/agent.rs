@@ -113,3 +113,6 @@ impl Agent {
         self.tasks.shutdown().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,19 +4,23 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
-use tokio::time::Instant;
-
 use super::check::{Check, Status};
 use super::service::{Origin, Service};
+use serde_json::{Value, json};
 
 #[path = "catalog/alias.rs"]
 mod alias;
+#[path = "catalog/checks.rs"]
+mod checks;
 #[path = "catalog/schedule.rs"]
 mod schedule;
 #[path = "catalog/upkeep.rs"]
 mod upkeep;
+#[path = "catalog/virtual_ip.rs"]
+mod virtual_ip;
 pub(super) use schedule::Due;
+pub(super) use virtual_ip::VIRTUAL;
+use virtual_ip::VirtualIps;
 
 /// The check that stands for a node's membership.
 pub(super) const SERF_CHECK: &str = "serfHealth";
@@ -126,6 +130,7 @@ pub(super) struct Catalog {
     service_index: BTreeMap<Topic, u64>,
     /// When the last instance of any service went.
     extinction_index: u64,
+    virtual_ips: VirtualIps,
 }
 
 /// What a query about a service waits for.
@@ -158,6 +163,7 @@ impl Catalog {
             checks_index: at,
             service_index: BTreeMap::new(),
             extinction_index: 1,
+            virtual_ips: VirtualIps::default(),
         };
         for check in local.checks.values_mut() {
             (check.create_index, check.modify_index) = (at, at);
@@ -211,6 +217,11 @@ impl Catalog {
             .flat_map(|node| node.services.values().map(move |service| (node, service)))
             .filter(|(_, service)| fits(service))
             .collect()
+    }
+
+    /// The virtual address of a service in the mesh.
+    pub(super) fn virtual_ip(&self, service: &str) -> Option<std::net::Ipv4Addr> {
+        self.virtual_ips.of(service)
     }
 
     /// The index that a query about this topic answers with.
@@ -300,6 +311,10 @@ impl Catalog {
     ) -> Result<(), Refused> {
         let held: usize = self.nodes.values().map(|node| node.services.len()).sum();
         let Some(node) = self.nodes.get_mut(node) else { return Ok(()) };
+        if let Some(name) = service.connect_name() {
+            let address = self.virtual_ips.assign(name).to_string();
+            service.tagged_addresses.insert(VIRTUAL.to_owned(), (address, service.port));
+        }
         let known = node.services.get(&service.id);
         match known {
             None if held >= self.bounds.services => {
@@ -364,80 +379,12 @@ impl Catalog {
                 self.service_index.insert(topic.clone(), at);
             } else {
                 self.service_index.remove(topic);
+                if let Topic::Connect(name) = topic {
+                    self.virtual_ips.release(name);
+                }
                 self.extinction_index = at;
             }
         }
-    }
-
-    /// Adds or replaces a check; its service must exist on the node.
-    pub(super) fn put_check(
-        &mut self,
-        node: &str,
-        mut check: Check,
-        index: &mut Index,
-    ) -> Result<(), Refused> {
-        let held: usize = self.nodes.values().map(|node| node.checks.len()).sum();
-        let Some(node) = self.nodes.get_mut(node) else { return Ok(()) };
-        if !check.service_id.is_empty() {
-            let Some(service) = node.services.get(&check.service_id) else {
-                return Err(Refused::UnknownService(check.service_id));
-            };
-            service.name.clone_into(&mut check.service_name);
-            service.tags.clone_into(&mut check.service_tags);
-        }
-        let known = node.checks.get(&check.id);
-        if known.is_none() && held >= self.bounds.checks {
-            return Err(Refused::Full(self.bounds.checks, "checks"));
-        }
-        let at = index.advance();
-        check.create_index = known.map_or(at, |known| known.create_index);
-        check.modify_index = at;
-        let (name, id) = (node.name.clone(), check.service_id.clone());
-        node.checks.insert(check.id.clone(), check);
-        self.touch_checks(&name, &id, at);
-        Ok(())
-    }
-
-    /// Removes a check; whether it was there.
-    pub(super) fn remove_check(&mut self, node: &str, id: &str, index: &mut Index) -> bool {
-        let Some(held) = self.nodes.get_mut(node) else { return false };
-        let Some(check) = held.checks.remove(id) else { return false };
-        let at = index.advance();
-        self.touch_checks(node, &check.service_id, at);
-        true
-    }
-
-    /// Sets what a check says.
-    pub(super) fn set_check(
-        &mut self,
-        node: &str,
-        id: &str,
-        status: Status,
-        output: &str,
-        now: Instant,
-        index: &mut Index,
-    ) {
-        let Some(check) = self.nodes.get_mut(node).and_then(|node| node.checks.get_mut(id)) else {
-            return;
-        };
-        if !check.set(status, output, now) {
-            return;
-        }
-        let at = index.advance();
-        check.modify_index = at;
-        let service = check.service_id.clone();
-        self.touch_checks(node, &service, at);
-    }
-
-    /// A check changed: so did the health of its service, or of all of the node's.
-    fn touch_checks(&mut self, node: &str, service_id: &str, at: u64) {
-        self.checks_index = at;
-        let Some(node) = self.nodes.get(node) else { return };
-        let judged = node
-            .services
-            .values()
-            .filter(|service| service_id.is_empty() || service.id == service_id);
-        self.service_index.extend(judged.flat_map(topics).map(|topic| (topic, at)));
     }
 }
 

@@ -141,6 +141,9 @@ fn render(reply: Reply, pretty: bool) -> Response<Full<Bytes>> {
     *response.status_mut() = reply.status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if !reply.is_routed {
+        return response;
+    }
     headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     headers.insert(
         HeaderName::from_static("x-consul-default-acl-policy"),

@@ -160,3 +160,7 @@ async fn grpc(target: &str) -> Result<(Status, String), String> {
         Err(_) => Err(format!("gRPC {target} serving status: {}", answer.status)),
     }
 }
+
+#[cfg(test)]
+#[path = "probe/tests.rs"]
+mod tests;

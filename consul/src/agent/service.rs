@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use super::body::{BodyError, Fields};
+use super::catalog::VIRTUAL;
 
 /// What Consul appends to a service's name and id for its sidecar.
 pub(super) const SIDECAR_SUFFIX: &str = "-sidecar-proxy";
@@ -228,8 +229,13 @@ impl Service {
         });
         put_text(&mut out, "Kind", &self.kind);
         put_text(&mut out, "SocketPath", &self.socket_path);
-        if !self.tagged_addresses.is_empty() {
-            out["TaggedAddresses"] = self.tagged_addresses_json();
+        // The agent does not know the virtual address that the catalog gives.
+        let mut local = self.tagged_addresses_json();
+        if let Some(addresses) = local.as_object_mut() {
+            addresses.remove(VIRTUAL);
+            if !addresses.is_empty() {
+                out["TaggedAddresses"] = local;
+            }
         }
         if let (true, Some(proxy)) = (self.kind == "connect-proxy", &self.proxy) {
             out["Proxy"] = proxy.json(false);

@@ -2,6 +2,7 @@
 //! are settled before the lock is given back: no reader sees them lag.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -70,7 +71,12 @@ impl State {
 
 /// The agent's own node, as a Consul server in development mode lists itself.
 fn local_node(config: &AgentConfig, id: &str) -> Node {
-    let address = config.http.ip().to_string();
+    // An address to listen on everywhere is none that can be called.
+    let address = match config.http.ip() {
+        ip if !ip.is_unspecified() => ip.to_string(),
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.to_string(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.to_string(),
+    };
     let family = if config.http.is_ipv4() { "ipv4" } else { "ipv6" };
     let tagged = ["lan", "wan"]
         .into_iter()

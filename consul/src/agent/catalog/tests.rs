@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::agent::body::Fields;
 use crate::agent::check::Definition;

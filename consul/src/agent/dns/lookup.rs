@@ -1,5 +1,5 @@
 //! What Consul answers to a name: `[tag.]svc.service[.dc].consul`, `_svc._tag.service.consul`,
-//! `svc.connect.consul`, `node.node.consul`, `<hex ip>.addr.consul`, the zone itself, and PTR.
+//! `svc.connect.consul`, `svc.virtual.consul`, `node.node.consul`, `<hex ip>.addr.consul`, the zone itself, and PTR.
 //! Pure: the catalog and the time are arguments.
 
 use std::net::IpAddr;
@@ -45,10 +45,15 @@ type Found<'a> = (&'a Node, &'a Service);
 
 impl Question<'_> {
     fn inside(&self, labels: &[&str]) -> Option<Answer> {
-        let is_kind = |label: &&str| ["service", "connect", "node", "addr"].contains(label);
+        let kinds = ["service", "connect", "node", "addr", "virtual"];
+        let is_kind = |label: &&str| kinds.contains(label);
         let (path, kind, datacenter) = match labels {
             [path @ .., kind] if is_kind(kind) => (path, *kind, None),
-            [path @ .., kind, datacenter] if is_kind(kind) => (path, *kind, Some(*datacenter)),
+            [path @ .., kind, datacenter] | [path @ .., kind, datacenter, "dc"]
+                if is_kind(kind) =>
+            {
+                (path, *kind, Some(*datacenter))
+            }
             _ => return None,
         };
         let here = &self.state.datacenter;
@@ -58,7 +63,13 @@ impl Question<'_> {
         match (kind, path) {
             ("addr", [hex]) => self.address(hex),
             ("node", [_, ..]) => self.node(&path.join(".")),
-            ("connect", [name]) => self.service(&Topic::Connect((*name).to_owned()), None),
+            ("virtual", [name]) => {
+                let mut answer = Answer::of(ResponseCode::NoError);
+                let address = self.state.catalog.virtual_ip(name)?.to_string();
+                self.add_address(&mut answer.answers, self.name, &address);
+                Some(answer)
+            }
+            ("connect", [.., name]) => self.service(&Topic::Connect((*name).to_owned()), None),
             ("service", [name]) => self.service(&Topic::Service((*name).to_owned()), None),
             ("service", [name, tag]) if name.starts_with('_') && tag.starts_with('_') => {
                 // RFC 2782: the protocol's place holds a tag, and `_tcp` none.
@@ -163,9 +174,6 @@ impl Question<'_> {
             answer.answers.extend(texts);
         } else {
             answer.additional.extend(texts);
-        }
-        if answer.answers.is_empty() {
-            answer.authority.push(self.soa()?);
         }
         Some(answer)
     }

@@ -121,6 +121,8 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) body: Body,
     pub(super) headers: Vec<(&'static str, String)>,
+    /// Whether an endpoint made it: only those carry Consul's own headers.
+    pub(super) is_routed: bool,
 }
 
 /// A reply's body.
@@ -159,12 +161,17 @@ impl Body {
 impl Reply {
     /// 200 with a JSON body.
     pub(super) fn json(body: impl Into<Value>) -> Self {
-        Self { status: StatusCode::OK, body: Body::Json(body.into()), headers: Vec::new() }
+        Self {
+            status: StatusCode::OK,
+            body: Body::Json(body.into()),
+            headers: Vec::new(),
+            is_routed: true,
+        }
     }
 
     /// 200 without a body, as most writes to the agent answer.
     pub(super) fn empty() -> Self {
-        Self { status: StatusCode::OK, body: Body::Empty, headers: Vec::new() }
+        Self { status: StatusCode::OK, body: Body::Empty, headers: Vec::new(), is_routed: true }
     }
 
     /// The same with one more header.
@@ -205,7 +212,12 @@ impl ApiError {
 
 impl From<ApiError> for Reply {
     fn from(error: ApiError) -> Self {
-        Self { status: error.status, body: Body::Text(error.text), headers: Vec::new() }
+        Self {
+            status: error.status,
+            body: Body::Text(error.text),
+            headers: Vec::new(),
+            is_routed: true,
+        }
     }
 }
 

@@ -60,7 +60,13 @@ pub(super) fn apply(context: &Context<'_>, call: &Call) -> Routed {
                 if name.is_empty() {
                     return Err(ApiError::internal("Name is required"));
                 }
-                if !state.entries.put(&kind, &name, map.clone(), &mut state.index) {
+                let mut body = map.clone();
+                if kind == "service-defaults" {
+                    for name in ["Expose", "MeshGateway", "TransparentProxy"] {
+                        body.entry(name).or_insert_with(|| json!({}));
+                    }
+                }
+                if !state.entries.put(&kind, &name, body, &mut state.index) {
                     return Err(ApiError::internal(format!(
                         "the embedded development agent holds at most {} config entries",
                         state.limits.config_entries
@@ -145,6 +151,8 @@ pub(super) fn discovery_chain(context: &Context<'_>, _: &Call) -> Routed {
         let target = format!("{service}.default.default.{datacenter}");
         let resolver = format!("resolver:{target}");
         let trust_domain = state.authority.trust_domain();
+        let addresses: Vec<String> =
+            state.catalog.virtual_ip(&service).iter().map(ToString::to_string).collect();
         let body = json!({ "Chain": {
             "ServiceName": service,
             "Namespace": "default",
@@ -152,6 +160,8 @@ pub(super) fn discovery_chain(context: &Context<'_>, _: &Call) -> Routed {
             "Datacenter": datacenter,
             "Protocol": state.entries.protocol(&service),
             "Default": true,
+            "AutoVirtualIPs": addresses,
+            "ManualVirtualIPs": [],
             "StartNode": resolver,
             "Nodes": { resolver.as_str(): {
                 "Type": "resolver",

@@ -336,5 +336,6 @@ fn health_reply(call: &Call, status: StatusCode, reason: String, shape: Value) -
     let text = shape["AggregatedStatus"].as_str().unwrap_or(&reason).to_owned();
     let reason = if status == StatusCode::NOT_FOUND { reason } else { text };
     let body = if call.plain { Body::Bare(reason.clone()) } else { Body::Json(shape) };
-    Reply { status, body, headers: Vec::new() }.with_header("x-consul-reason", reason)
+    Reply { status, body, headers: Vec::new(), is_routed: true }
+        .with_header("x-consul-reason", reason)
 }

@@ -92,7 +92,7 @@ pub(super) fn route(call: &Call, shared: &Shared) -> Routed {
                 if pattern.ends_with('/') { path.starts_with(pattern) } else { path == *pattern }
             })
             .max_by_key(|(pattern, ..)| pattern.len());
-    let Some((pattern, methods, handler)) = known else { return unknown(path).into() };
+    let Some((pattern, methods, handler)) = known else { return Routed::Done(unknown(path)) };
     if !methods.is_empty() {
         let allow = || {
             let names = methods.iter().map(Method::as_str);
@@ -127,15 +127,15 @@ fn elsewhere(context: &Context<'_>, call: &Call) -> Option<ApiError> {
     (!here).then(|| ApiError::internal("No path to datacenter"))
 }
 
-fn unknown(path: &str) -> Result<Reply, ApiError> {
+fn unknown(path: &str) -> Reply {
     if path == "/" {
         let text = "Outrigger's embedded Consul agent for development: one node, in memory, no UI.";
-        return Ok(Reply { body: Body::Text(text.to_owned()), ..Reply::empty() });
+        return Reply { body: Body::Text(text.to_owned()), is_routed: false, ..Reply::empty() };
     }
-    if path.contains("/v1/") {
-        return Err(ApiError::missing("Invalid URL path: not a recognized HTTP API endpoint\n"));
-    }
-    Err(ApiError::missing(
-        "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n",
-    ))
+    let text = if path.contains("/v1/") {
+        "Invalid URL path: not a recognized HTTP API endpoint\n"
+    } else {
+        "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n"
+    };
+    Reply { is_routed: false, ..ApiError::missing(text).into() }
 }
