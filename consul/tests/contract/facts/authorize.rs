@@ -3,7 +3,7 @@
 use consul::api::{Action, PathMatch, Permission, Rule, agent::DefaultIntention};
 use serde_json::json;
 
-use crate::target::{At, Settings, start};
+use crate::target::{At, Settings, eventually, start};
 
 async fn own_uri(at: &At) -> String {
     at.client.agent().leaf("asker").send().await.unwrap().value.service_uri
@@ -23,7 +23,11 @@ facts! {
             "Matched L4 intention: default/auth-a => default/auth (Precedence: 9, Action: DENY)"
         );
         set("auth-a", Action::Allow).await;
-        assert!(at.client.agent().authorize("auth", &uri).await.unwrap().authorized);
+        // The agent judges by its cache, which follows a moment later.
+        eventually("the change is judged by", async || {
+            at.client.agent().authorize("auth", &uri).await.unwrap().authorized.then_some(())
+        })
+        .await;
     }
 
     async fn the_trust_domain_of_a_caller_is_not_looked_at(at: At) {
