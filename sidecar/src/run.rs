@@ -15,11 +15,12 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::spawn_local;
-use tokio::time::{Instant, timeout_at};
+use tokio::task::{JoinSet, spawn_local};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::admin;
 use crate::config::{Config, IdentitySource};
+use crate::discovery::Control;
 use crate::inbound::authorize::{Action, Intentions};
 use crate::telemetry::labels::Direction;
 use crate::telemetry::metrics::{Bounds, Metrics};
@@ -28,6 +29,12 @@ use crate::worker::fleet::{Fleet, Role, listen};
 
 /// Names that workers may ask for before the control thread has looked.
 const DEMAND: usize = 256;
+
+/// How long leaving Consul may take before the drain begins all the same.
+const LEAVING: Duration = Duration::from_secs(5);
+
+/// How long callers may take to hear of it.
+const HEARD: Duration = Duration::from_secs(1);
 
 /// What is left for calls that were cut off to be told so.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -48,6 +55,9 @@ pub enum RunError {
     /// The system gave no thread, signal or runtime.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
+    /// What Consul's own TLS needs cannot be used.
+    #[error("consul: {0}")]
+    Consul(#[from] consul::ConfigError),
     /// The certificate files cannot be used.
     #[error("{0}")]
     Files(String),
@@ -82,12 +92,18 @@ async fn control(config: Arc<Config>) -> Result<(), RunError> {
         let tls_min = config.identity.tls_min;
         files::start(paths, tls_min, &fleet, &metrics, &readiness).await?;
     }
-    if config.consul.is_none() {
-        fleet.intentions(Arc::new(without_consul(&config))).await;
-    }
     statics::start(&config, &fleet).await?;
-    // The queue stays open: a name that nobody watches is told so, not that there are too many.
-    let _demanded = demanded;
+    let consul = match &config.consul {
+        Some(at) => Some(Control::new(&config, at, &fleet, &metrics, &readiness)?),
+        None => {
+            fleet.intentions(Arc::new(without_consul(&config))).await;
+            None
+        }
+    };
+    let mut learning = JoinSet::new();
+    if let Some(consul) = &consul {
+        learning = consul.start(demanded, sockets.inbound);
+    }
 
     for (listener, role, limit) in sockets.calls {
         spawn_local(fleet.clone().accept(listener, role, limit));
@@ -95,12 +111,30 @@ async fn control(config: Arc<Config>) -> Result<(), RunError> {
     tracing::info!(service = %config.service.name, "the sidecar runs");
 
     signals.next().await;
+    if let (Some(consul), Some(_)) = (&consul, &config.inbound) {
+        tokio::select! {
+            () = leave(consul) => {}
+            () = signals.next() => {}
+        }
+    }
     tracing::info!("draining: calls have {} to end", config.drain.timeout);
     drain(&config, &fleet, &mut signals).await;
+    drop(learning);
     // The workers' threads end with the fleet's last owner: the accepting tasks and this one.
     drop((fleet, threads));
     tracing::info!("the sidecar has ended");
     Ok(())
+}
+
+/// Leaves the mesh, and goes on taking calls until its callers have heard of it.
+async fn leave(consul: &Control) {
+    let left = async {
+        if consul.deregister().await && consul.gone_from_mesh().await {
+            // Callers learn of it after Consul does.
+            sleep(HEARD).await;
+        }
+    };
+    let _ = timeout(LEAVING, left).await;
 }
 
 /// Lets calls end, first those of the mesh, then those of the app, which it may need for them.
@@ -170,6 +204,8 @@ impl Signals {
 /// Every listening socket, opened before anything else starts.
 struct Sockets {
     admin: TcpListener,
+    /// Where the inbound side listens, where there is one.
+    inbound: Option<SocketAddr>,
     calls: Vec<(TcpListener, Role, usize)>,
 }
 
@@ -186,8 +222,10 @@ impl Sockets {
         let limits = &config.limits;
         let loopback = limits.loopback_connections.get();
         let mut calls = Vec::new();
+        let mut bound = None;
         if let Some(inbound) = &config.inbound {
             let listener = open("inbound.listen", inbound.listen.socket_addr())?;
+            bound = Some(listener.local_addr()?);
             calls.push((listener, Role::Inbound, limits.inbound_connections.get()));
         }
         let listener = open("outbound.listen", config.outbound.socket_addr())?;
@@ -197,6 +235,6 @@ impl Sockets {
             let listener = open(&format!("upstreams.{name}.listen"), address.socket_addr())?;
             calls.push((listener, Role::Outbound(Some(name.clone())), loopback));
         }
-        Ok(Self { admin, calls })
+        Ok(Self { admin, inbound: bound, calls })
     }
 }

@@ -2,6 +2,7 @@
 //! unharmed, what is refused and with which words, what ends early and when.
 
 #![allow(unreachable_pub, reason = "a test binary has no public face")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail so")]
 
 mod path {
     pub mod net;
