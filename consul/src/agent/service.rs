@@ -9,6 +9,11 @@ use serde_json::{Map, Value, json};
 use super::body::{BodyError, Fields};
 use super::catalog::VIRTUAL;
 
+#[path = "service/proxy.rs"]
+mod proxy;
+
+pub(super) use proxy::Proxy;
+
 /// What Consul appends to a service's name and id for its sidecar.
 pub(super) const SIDECAR_SUFFIX: &str = "-sidecar-proxy";
 
@@ -44,21 +49,6 @@ pub(super) struct Service {
     pub(super) origin: Origin,
     pub(super) create_index: u64,
     pub(super) modify_index: u64,
-}
-
-/// The proxy part of an instance of kind `connect-proxy`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Proxy {
-    pub(super) destination: String,
-    pub(super) destination_id: String,
-    pub(super) local_address: String,
-    pub(super) local_port: u16,
-    pub(super) local_socket: String,
-    pub(super) mode: String,
-    pub(super) config: Map<String, Value>,
-    pub(super) upstreams: Vec<Value>,
-    pub(super) mesh_gateway: Map<String, Value>,
-    pub(super) expose: Map<String, Value>,
 }
 
 impl Service {
@@ -316,83 +306,6 @@ impl Service {
             .collect::<Map<_, _>>()
             .into()
     }
-}
-
-impl Proxy {
-    fn from_fields(fields: Fields<'_>) -> Result<Self, BodyError> {
-        let map = |name| match fields.value(name) {
-            Some(Value::Object(map)) => map.clone(),
-            _ => Map::new(),
-        };
-        let upstreams =
-            fields.objects("Upstreams")?.into_iter().map(upstream).collect::<Result<_, _>>()?;
-        Ok(Self {
-            destination: fields.text("DestinationServiceName")?,
-            destination_id: fields.text("DestinationServiceID")?,
-            local_address: fields.text("LocalServiceAddress")?,
-            local_port: fields.port("LocalServicePort")?,
-            local_socket: fields.text("LocalServiceSocketPath")?,
-            mode: fields.text("Mode")?,
-            config: map("Config"),
-            upstreams,
-            mesh_gateway: map("MeshGateway"),
-            expose: map("Expose"),
-        })
-    }
-
-    /// The catalog writes `Mode` and an upstream's `Datacenter` always, the agent where it is set.
-    fn json(&self, in_catalog: bool) -> Value {
-        let mut out = json!({ "MeshGateway": self.mesh_gateway, "Expose": self.expose });
-        if in_catalog || !self.mode.is_empty() {
-            out["Mode"] = json!(self.mode);
-        }
-        put_text(&mut out, "DestinationServiceName", &self.destination);
-        put_text(&mut out, "DestinationServiceID", &self.destination_id);
-        put_text(&mut out, "LocalServiceAddress", &self.local_address);
-        put_text(&mut out, "LocalServiceSocketPath", &self.local_socket);
-        if self.local_port != 0 {
-            out["LocalServicePort"] = json!(self.local_port);
-        }
-        if !self.config.is_empty() {
-            out["Config"] = json!(self.config);
-        }
-        if !self.upstreams.is_empty() {
-            let mut upstreams = self.upstreams.clone();
-            for upstream in upstreams.iter_mut().filter_map(Value::as_object_mut) {
-                if !in_catalog && upstream.get("Datacenter").is_some_and(|name| name == "") {
-                    upstream.remove("Datacenter");
-                }
-            }
-            out["Upstreams"] = upstreams.into();
-        }
-        out
-    }
-}
-
-fn upstream(fields: Fields<'_>) -> Result<Value, BodyError> {
-    let kind = match fields.text("DestinationType")? {
-        kind if kind.is_empty() => "service".to_owned(),
-        kind => kind,
-    };
-    let mut out = json!({
-        "DestinationType": kind,
-        "DestinationName": fields.text("DestinationName")?,
-        "Datacenter": fields.text("Datacenter")?,
-        "MeshGateway": {},
-    });
-    for name in ["DestinationNamespace", "DestinationPartition", "DestinationPeer"] {
-        put_text(&mut out, name, &fields.text(name)?);
-    }
-    for name in ["LocalBindAddress", "LocalBindSocketPath", "LocalBindSocketMode"] {
-        put_text(&mut out, name, &fields.text(name)?);
-    }
-    if fields.port("LocalBindPort")? != 0 {
-        out["LocalBindPort"] = json!(fields.port("LocalBindPort")?);
-    }
-    if let Some(config @ Value::Object(_)) = fields.value("Config") {
-        out["Config"] = config.clone();
-    }
-    Ok(out)
 }
 
 /// Sets a text that Consul leaves out where it is empty.
