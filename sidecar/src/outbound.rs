@@ -10,6 +10,7 @@ pub mod mesh;
 pub mod route;
 pub mod upstream;
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -103,7 +104,7 @@ impl Outbound {
         mesh_form(&mut head)?;
 
         let name = match &self.fixed {
-            Some(name) => name.clone(),
+            Some(name) => Cow::Borrowed(name.as_str()),
             None => route::upstream(&head.uri)?,
         };
         let upstream = worker.upstream(&name)?;

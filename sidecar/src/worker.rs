@@ -236,10 +236,14 @@ impl Worker {
     ///
     /// # Errors
     /// `overloaded` where too many names are watched.
-    pub fn upstream(&self, name: &ServiceName) -> Result<Rc<Upstream>, Fault> {
+    pub fn upstream(&self, name: &str) -> Result<Rc<Upstream>, Fault> {
         if let Some(known) = self.upstreams.borrow().get(name) {
             return Ok(known.clone());
         }
+        // A route hands on valid names alone.
+        let name = &name.parse::<ServiceName>().map_err(|e| {
+            Fault::undelivered(Reason::NoRoute, format!("\"{name}\" names no service: {e}"))
+        })?;
         let config = self.config.upstreams.of(name);
         if self.config.consul.is_none() && config.endpoints == Endpoints::Discovered {
             let message = format!("\"{name}\" has no endpoints in the config, and Consul is off");

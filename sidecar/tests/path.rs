@@ -8,6 +8,7 @@ mod path {
     pub mod net;
 
     mod calls;
+    mod connections;
     mod faults;
     mod flow;
     mod http1;

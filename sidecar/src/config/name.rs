@@ -15,6 +15,12 @@ const ID: Expected = Expected::new("an instance ID: 1 to 128 of A-Z, a-z, 0-9, '
 pub struct ServiceName(Arc<str>);
 
 impl ServiceName {
+    /// Whether this text is a name; costs no allocation.
+    pub fn accepts(text: &str) -> bool {
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        (1..=63).contains(&text.len()) && text.bytes().all(fits)
+    }
+
     /// The name itself.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -25,12 +31,7 @@ impl FromStr for ServiceName {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Expected> {
-        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
-            Ok(Self(text.into()))
-        } else {
-            Err(NAME)
-        }
+        if Self::accepts(text) { Ok(Self(text.into())) } else { Err(NAME) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which upstream a call is for, and what its route sets.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::Uri;
@@ -13,10 +14,10 @@ use crate::fault::{Fault, Reason};
 ///
 /// # Errors
 /// `no_route`, in words that say what was looked at.
-pub fn upstream(uri: &Uri) -> Result<ServiceName, Fault> {
+pub fn upstream(uri: &Uri) -> Result<Cow<'_, str>, Fault> {
     let host = uri.authority().map(|authority| authority.host()).unwrap_or_default();
     if is_address(host) {
-        return by_grpc_service(uri.path()).ok_or_else(|| {
+        return by_grpc_service(uri.path()).map(Cow::Owned).ok_or_else(|| {
             Fault::undelivered(
                 Reason::NoRoute,
                 format!(
@@ -28,16 +29,17 @@ pub fn upstream(uri: &Uri) -> Result<ServiceName, Fault> {
         });
     }
     let name = service_of(host);
-    name.parse::<ServiceName>().map_err(|_| {
-        Fault::undelivered(
-            Reason::NoRoute,
-            format!(
-                "the authority \"{}\" names no service: expected \"<service>\" or \
-                 \"<service>.service.consul\", in letters, digits and hyphens",
-                shown(host)
-            ),
-        )
-    })
+    if ServiceName::accepts(name) {
+        return Ok(Cow::Borrowed(name));
+    }
+    Err(Fault::undelivered(
+        Reason::NoRoute,
+        format!(
+            "the authority \"{}\" names no service: expected \"<service>\" or \
+             \"<service>.service.consul\", in lower case letters, digits and hyphens",
+            shown(host)
+        ),
+    ))
 }
 
 /// What comes from the wire is shown, but not all of it.
@@ -57,13 +59,13 @@ fn is_address(host: &str) -> bool {
 }
 
 /// `/user.v1.UserService/GetUser` is for `user-service`.
-fn by_grpc_service(path: &str) -> Option<ServiceName> {
+fn by_grpc_service(path: &str) -> Option<String> {
     let (service, method) = path.strip_prefix('/')?.split_once('/')?;
     // gRPC's own services (health, reflection) are everybody's and nobody's.
     if method.is_empty() || method.contains('/') || service.starts_with("grpc.") {
         return None;
     }
-    kebab(service.rsplit('.').next()?).parse().ok()
+    Some(kebab(service.rsplit('.').next()?)).filter(|name| ServiceName::accepts(name))
 }
 
 /// `UserService` is `user-service`, `HTTPServer` is `http-server`.
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
 
     fn routed(uri: &str) -> Option<String> {
-        upstream(&uri.parse().unwrap()).ok().map(|name| name.to_string())
+        upstream(&uri.parse().unwrap()).ok().map(Cow::into_owned)
     }
 
     #[test]

@@ -144,10 +144,11 @@ async fn h2<S: Screen>(
                     let body = Body::from_h2(stream);
                     let call = screen.clone().call(head, body, control);
                     let open = Open::new(&open);
-                    spawn_local(async move {
+                    // Boxed: a task's own future is moved when it ends, and this one is large.
+                    spawn_local(Box::pin(async move {
                         carry::over_h2(call, respond).await;
                         drop(open);
-                    });
+                    }));
                 }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                 Poll::Pending => return keepalive.as_mut().poll(cx),

@@ -1,0 +1,140 @@
+//! Connections: which ends when, and what that costs the calls.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use certs::{Identity, Leaf, TlsMin};
+use tokio::time::Instant;
+
+use super::net::{Answer, Mesh, app, echo, grpc_request, inbound_address, push};
+
+/// Waits, on paused time, until a condition holds.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn open_connections(mesh: &Mesh) -> bool {
+    Mesh::scrape(&mesh.echo_metrics)
+        .lines()
+        .any(|line| line == "outrigger_connections{direction=\"inbound\"} 1")
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_connection_is_drained_when_its_peers_certificate_ends() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    let ttl = Duration::from_secs(5);
+    let issued = mesh.ca.issue(&mesh.id("web"), ttl, SystemTime::now()).unwrap();
+    let leaf =
+        Leaf::from_pem(issued.certificate_pem.as_bytes(), issued.key_pem.as_bytes()).unwrap();
+    let identity = Identity::new(leaf, mesh.ca.roots().unwrap(), TlsMin::V1_3).unwrap();
+    mesh.web.set_identity(Arc::new(identity));
+    let mut client = mesh.client().await;
+    let (response, mut send) = client.open(grpc_request());
+    let answers = response.await.unwrap();
+    assert!(open_connections(&mesh));
+    // The clock of certificates is not paused; the timer that stands for it is.
+    tokio::time::sleep(ttl * 2).await;
+    // Drained, not cut: the call that is open ends by itself, then the connection does.
+    push(&mut send, Bytes::from_static(b"late")).await.unwrap();
+    send.send_data(Bytes::new(), true).unwrap();
+    assert_eq!(Answer::read(answers).await.unwrap().body, b"late");
+    until("the connection has closed", || !open_connections(&mesh)).await;
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_connection_is_drained_when_its_peers_root_is_withdrawn() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    let mut client = mesh.client().await;
+    let (response, mut send) = client.open(grpc_request());
+    let answers = response.await.unwrap();
+    mesh.echo.set_identity(Mesh::new().identity("echo"));
+    push(&mut send, Bytes::from_static(b"late")).await.unwrap();
+    send.send_data(Bytes::new(), true).unwrap();
+    assert_eq!(Answer::read(answers).await.unwrap().body, b"late");
+    until("the connection has closed", || !open_connections(&mesh)).await;
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_new_identity_on_both_sides_fails_no_call() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    let mut client = mesh.client().await;
+    for n in 0..20 {
+        match n % 4 {
+            1 => mesh.web.set_identity(mesh.identity("web")),
+            3 => mesh.echo.set_identity(mesh.identity("echo")),
+            _ => {}
+        }
+        let answer = client.call(grpc_request(), b"x").await.unwrap();
+        assert_eq!((answer.body.as_slice(), answer.status().0.as_str()), (&b"x"[..], "0"));
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_peer_that_went_silent_is_found_by_ping() {
+    let mesh = Mesh::new();
+    app(&mesh, echo);
+    // The inbound side behind a pipe that stops carrying bytes when it is told to.
+    let (frozen, is_frozen) = tokio::sync::watch::channel(false);
+    let mut connections = mesh.net.listen(inbound_address());
+    let worker = mesh.echo.clone();
+    tokio::task::spawn_local(async move {
+        while let Some(far) = connections.recv().await {
+            let (near, served) = tokio::io::duplex(64 * 1024);
+            tokio::task::spawn_local(outrigger::inbound::connection(worker.clone(), served));
+            let (mut from_far, mut to_far) = tokio::io::split(far);
+            let (mut from_near, mut to_near) = tokio::io::split(near);
+            let mut is_frozen = is_frozen.clone();
+            tokio::task::spawn_local(async move {
+                tokio::select! {
+                    _ = tokio::io::copy(&mut from_far, &mut to_near) => {}
+                    _ = tokio::io::copy(&mut from_near, &mut to_far) => {}
+                    _ = is_frozen.wait_for(|frozen| *frozen) => std::future::pending().await,
+                }
+            });
+        }
+    });
+    let mut client = mesh.client().await;
+    let (response, _send) = client.open(grpc_request());
+    let answers = response.await.unwrap();
+    frozen.send(true).unwrap();
+    let begin = Instant::now();
+    let (status, _, reason) = Answer::read(answers).await.unwrap().status();
+    assert_eq!((status.as_str(), reason.as_str()), ("14", "upstream_reset"));
+    // 10 s of silence, told within half of that, and 5 s for the answer.
+    let elapsed = begin.elapsed().as_secs();
+    assert!((14..=21).contains(&elapsed), "{elapsed} s");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_app_that_restarts_between_calls_costs_none() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    let mut client = mesh.client().await;
+    for _ in 0..5 {
+        // Each life of the app serves one connection, which it ends with GOAWAY.
+        let mut connections = mesh.net.listen(super::net::app_address());
+        let life = tokio::task::spawn_local(async move {
+            let pipe = connections.recv().await.unwrap();
+            let mut server = h2::server::handshake(pipe).await.unwrap();
+            let (request, respond) = server.accept().await.unwrap().unwrap();
+            let call = tokio::task::spawn_local(echo(request, respond));
+            server.graceful_shutdown();
+            while server.accept().await.is_some() {}
+            call.await.unwrap();
+        });
+        let answer = client.call(grpc_request(), b"x").await.unwrap();
+        assert_eq!(answer.status().0, "0", "{:?}", answer.status());
+        life.await.unwrap();
+    }
+}
