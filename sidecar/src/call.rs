@@ -5,5 +5,6 @@ pub mod control;
 pub mod deadline;
 pub mod exchange;
 pub mod headers;
+pub mod http1;
 pub mod record;
 pub mod tracestate;

@@ -22,7 +22,7 @@ use crate::call::control::Control;
 use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Exchange, Limits};
 use crate::call::record::{Record, Reporter};
-use crate::call::{headers, tracestate};
+use crate::call::{headers, http1, tracestate};
 use crate::fault::{Fault, Reason};
 use crate::outbound::{expired, malformed_timeout};
 use crate::telemetry::labels::Direction;
@@ -133,6 +133,7 @@ impl Inbound {
         tracestate::take(&mut head.headers);
         head.headers.insert(headers::PEER_ID, self.peer_id.clone());
 
+        http1::to_h2(&mut head)?;
         let series = self.series(head.uri.path());
         let timeout = deadline::read(&head.headers);
         if timeout == Timeout::None {

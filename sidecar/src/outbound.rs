@@ -15,9 +15,8 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{HOST, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, Request, Uri, Version};
+use http::{HeaderMap, Request};
 use tokio::time::{Instant, timeout};
 
 use crate::call::carry::{Edge, Prepared};
@@ -25,17 +24,18 @@ use crate::call::control::Control;
 use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Answer, Exchange, Limits};
 use crate::call::record::{Record, Reporter};
-use crate::call::{headers, tracestate};
+use crate::call::{headers, http1, tracestate};
 use crate::config::ServiceName;
 use crate::fault::{Fault, Reason};
 use crate::telemetry::labels::Direction;
 use crate::transport::body::Body;
 use crate::transport::io::Io;
+use crate::transport::pool::{ConnectFault, ConnectStage, Lease};
 use crate::transport::pump::Pump;
 use crate::worker::Worker;
 use crate::worker::door::Door;
 use crate::worker::serve::{self, Screen};
-use endpoint::{Count, Pending};
+use endpoint::{Count, Endpoint, Pending};
 use upstream::Upstream;
 
 /// One call goes to so many endpoints that cannot be connected before it is given up.
@@ -101,7 +101,7 @@ impl Outbound {
         let hop = tracestate::take(&mut head.headers);
         headers::strip_reserved(&mut head.headers);
         let deadline = deadline_of(&head.headers, hop, context.begin)?;
-        mesh_form(&mut head)?;
+        http1::to_h2(&mut head)?;
 
         let name = match &self.fixed {
             Some(name) => Cow::Borrowed(name.as_str()),
@@ -148,7 +148,7 @@ impl Outbound {
         &self,
         upstream: &Rc<Upstream>,
         begin: Instant,
-    ) -> Result<(crate::transport::pool::Lease, Rc<endpoint::Endpoint>, Pending), Fault> {
+    ) -> Result<(Lease, Rc<Endpoint>, Pending), Fault> {
         let snapshot = match upstream.present() {
             Some(snapshot) => snapshot,
             None => self.first_snapshot(upstream).await?,
@@ -163,18 +163,33 @@ impl Outbound {
         })?;
         snapshot.state.used.store(true, std::sync::atomic::Ordering::Relaxed);
         let mut tried = Vec::new();
+        let mut full = None;
         loop {
-            let endpoint = upstream.pick(&tried, begin)?;
-            let limit = config.in_flight_per_endpoint.get();
-            let Some(in_endpoint) = Count::admit(&endpoint.of.state.in_flight, limit) else {
-                tried.push(endpoint);
-                if tried.len() == PASSED_OVER {
-                    let message = format!(
-                        "{limit} calls wait for an answer of each endpoint of \"{}\" that was tried",
-                        upstream.name
-                    );
+            let picked = match tried.len() {
+                PASSED_OVER => Err(upstream.none_left()),
+                _ => upstream.pick(&tried, begin),
+            };
+            let endpoint = match (picked, full.take()) {
+                (Ok(endpoint), still) => {
+                    full = still;
+                    endpoint
+                }
+                // What is only full is not broken.
+                (Err(_), Some(ConnectFault { message, .. })) => {
                     return Err(Fault::undelivered(Reason::Overloaded, message));
                 }
+                (Err(fault), None) => return Err(fault),
+            };
+            let limit = config.in_flight_per_endpoint.get();
+            let Some(in_endpoint) = Count::admit(&endpoint.of.state.in_flight, limit) else {
+                full = Some(ConnectFault {
+                    stage: ConnectStage::Full,
+                    message: format!(
+                        "{limit} calls wait for an answer of {} already",
+                        endpoint.whom
+                    ),
+                });
+                tried.push(endpoint);
                 continue;
             };
             let leased = match endpoint.pool.ready() {
@@ -182,26 +197,20 @@ impl Outbound {
                 None => endpoint.pool.lease().await,
             };
             match leased {
+                // Told to go away in the meantime: nothing was sent, and it was no failure.
+                Ok(lease) if !lease.is_open() => tried.push(endpoint),
                 Ok(lease) => {
                     let counts = (in_upstream, in_endpoint);
                     let pending = Pending::new(endpoint.clone(), counts, begin);
                     return Ok((lease, endpoint, pending));
                 }
+                Err(fault) if fault.stage == ConnectStage::Full => {
+                    full = Some(fault);
+                    tried.push(endpoint);
+                }
                 Err(fault) => {
                     upstream.take_out(&endpoint, fault);
                     tried.push(endpoint);
-                    if tried.len() == PASSED_OVER {
-                        // Its words list what was tried last.
-                        return Err(upstream.pick(&tried, begin).err().unwrap_or_else(|| {
-                            Fault::undelivered(
-                                Reason::ConnectFailed,
-                                format!(
-                                    "{PASSED_OVER} endpoints of \"{}\" could not be connected",
-                                    upstream.name
-                                ),
-                            )
-                        }));
-                    }
                 }
             }
         }
@@ -264,28 +273,4 @@ pub(crate) fn malformed_timeout(headers: &HeaderMap) -> Fault {
 /// The time was up before the callee saw anything.
 pub(crate) fn expired(when: &str) -> Fault {
     Fault::undelivered(Reason::DeadlineExceeded, format!("the deadline passed {when}"))
-}
-
-/// What an HTTP/1.1 caller sends, in HTTP/2's form (RFC 9113 §8.3).
-fn mesh_form(head: &mut Parts) -> Result<(), Fault> {
-    if head.version >= Version::HTTP_2 {
-        return Ok(());
-    }
-    if head.headers.contains_key(UPGRADE) {
-        let message = "an upgrade of the connection is not carried over the mesh";
-        return Err(Fault::undelivered(Reason::Malformed, message));
-    }
-    let host = head.headers.remove(HOST);
-    if head.uri.authority().is_none() || head.uri.scheme().is_none() {
-        let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        let built = Uri::builder().scheme("http").authority(host).path_and_query(path).build();
-        head.uri = built.map_err(|e| {
-            let message = format!("the host \"{host}\" and the target \"{path}\" make no URI: {e}");
-            Fault::undelivered(Reason::Malformed, message)
-        })?;
-    }
-    headers::strip_hop_by_hop(&mut head.headers);
-    head.version = Version::HTTP_2;
-    Ok(())
 }

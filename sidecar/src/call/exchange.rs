@@ -10,11 +10,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use h2::client::ResponseFuture;
+use http::Version;
 use http::response::Parts;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::control::Control;
+use super::headers;
 use crate::fault::{Fault, Reason};
 use crate::outbound::endpoint::Pending;
 use crate::transport::body::{Body, BodyError};
@@ -122,7 +124,9 @@ impl Exchange {
                     let message = format!("the connection to {} was lost: {e}", self.whom);
                     Fault::after_send(Reason::UpstreamReset, message)
                 })?;
-                let (parts, incoming) = response.into_parts();
+                let (mut parts, incoming) = response.into_parts();
+                headers::strip_hop_by_hop(&mut parts.headers);
+                parts.version = Version::HTTP_2;
                 (parts, Body::H1(incoming))
             }
         };

@@ -7,19 +7,19 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::Request;
 use http::request::Parts;
-use http::{HeaderValue, Request, Uri, Version};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
 
 use crate::call::exchange::Answer;
+use crate::call::http1;
 use crate::fault::{Fault, Reason};
 use crate::outbound::mesh::dial;
 use crate::transport::body::{Body, Pulled};
 use crate::transport::io::Dial;
-use crate::transport::pool::{Connect, ConnectFault, Opened, Pool, Settings};
+use crate::transport::pool::{Connect, ConnectFault, ConnectStage, Opened, Pool, Settings};
 use crate::transport::pump::Pump;
 
 /// HTTP/1.1 connections that are kept for the next call.
@@ -101,7 +101,7 @@ impl App {
         mut head: Parts,
         body: Body,
     ) -> Result<(Answer, Option<Pump>), Fault> {
-        origin_form(&mut head)?;
+        http1::from_h2(&mut head)?;
         let mut sender = loop {
             let Some(mut kept) = spare.borrow_mut().pop() else {
                 break self.open_http1(to).await?;
@@ -139,6 +139,10 @@ impl App {
     }
 
     fn unreachable(&self, fault: &ConnectFault) -> Fault {
+        if fault.stage == ConnectStage::Full {
+            let message = format!("{} takes no more calls: {}", self.whom, fault.message);
+            return Fault::undelivered(Reason::Overloaded, message);
+        }
         let message = format!("{} cannot be reached: {}", self.whom, fault.message);
         Fault::undelivered(Reason::AppUnreachable, message)
     }
@@ -146,22 +150,4 @@ impl App {
 
 fn whom(service: &str, address: SocketAddr) -> Rc<str> {
     format!("the app of \"{service}\" at {address}").into()
-}
-
-/// What came over HTTP/2, in HTTP/1.1's form (RFC 9112 §3.2.1).
-fn origin_form(head: &mut Parts) -> Result<(), Fault> {
-    if let Some(authority) = head.uri.authority()
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
-        head.headers.insert(HOST, host);
-    }
-    let path = head.uri.path_and_query().cloned();
-    let path = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
-    head.uri = Uri::from(path);
-    head.version = Version::HTTP_11;
-    if head.method == http::Method::CONNECT {
-        let message = "CONNECT is not carried to an app that speaks HTTP/1.1";
-        return Err(Fault::undelivered(Reason::Malformed, message));
-    }
-    Ok(())
 }

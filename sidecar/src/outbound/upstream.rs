@@ -154,7 +154,8 @@ impl Upstream {
         }
     }
 
-    fn none_left(&self) -> Fault {
+    /// Why no endpoint takes a call.
+    pub fn none_left(&self) -> Fault {
         let name = &self.name;
         let endpoints = self.endpoints.borrow();
         let critical = self.snapshot.borrow().as_ref().map_or(0, |snapshot| snapshot.critical);
@@ -177,7 +178,7 @@ impl Upstream {
             message
                 .push_str(&format!(", {down} that cannot be connected (last: {})", last.message));
             reason = match last.stage {
-                ConnectStage::Connect => Reason::ConnectFailed,
+                ConnectStage::Connect | ConnectStage::Full => Reason::ConnectFailed,
                 ConnectStage::Tls => Reason::TlsFailed,
                 ConnectStage::Identity => Reason::IdentityMismatch,
             };

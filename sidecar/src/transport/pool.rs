@@ -46,6 +46,8 @@ pub enum ConnectStage {
     Tls,
     /// The peer proved to be someone else.
     Identity,
+    /// There are connections, and all of them are full.
+    Full,
 }
 
 /// Why an attempt failed. Nothing was sent.
@@ -162,7 +164,7 @@ impl Pool {
         }
         if self.connections.borrow().len() >= self.settings.connections {
             let message = format!("all {} connections are full", self.settings.connections);
-            return Err(ConnectFault { stage: ConnectStage::Connect, message });
+            return Err(ConnectFault { stage: ConnectStage::Full, message });
         }
         let outcome = self.open().await;
         self.attempts.set(self.attempts.get() + 1);
@@ -284,6 +286,11 @@ impl Lease {
     fn new(connection: Rc<Connection>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
         Self { connection, stalled: false }
+    }
+
+    /// Whether the connection takes a new stream.
+    pub fn is_open(&self) -> bool {
+        self.connection.is_open()
     }
 
     /// Opens a stream.

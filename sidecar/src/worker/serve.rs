@@ -71,7 +71,8 @@ pub async fn connection<S: Screen>(
                 Poll::Pending if door.poll_closing(cx) => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             });
-            let Some(detected) = detected.await else { return };
+            let within = tokio::time::timeout(settings.head_timeout, detected);
+            let Ok(Some(detected)) = within.await else { return };
             detected
         }
     };

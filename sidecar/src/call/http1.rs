@@ -1,0 +1,57 @@
+//! A message's head between the forms of HTTP/1.1 and HTTP/2, for callers and apps that speak the
+//! older one.
+
+use http::header::{HOST, UPGRADE};
+use http::request::Parts;
+use http::{HeaderValue, Uri, Version};
+
+use super::headers;
+use crate::fault::{Fault, Reason};
+
+/// What an HTTP/1.1 caller sends, in HTTP/2's form (RFC 9113 §8.3). What is in that form stays.
+///
+/// # Errors
+/// `malformed` for an upgrade, and for a host and a target that make no URI.
+pub fn to_h2(head: &mut Parts) -> Result<(), Fault> {
+    if head.version >= Version::HTTP_2 {
+        return Ok(());
+    }
+    if head.headers.contains_key(UPGRADE) {
+        let message = "an upgrade of the connection is not carried over the mesh";
+        return Err(Fault::undelivered(Reason::Malformed, message));
+    }
+    let host = head.headers.remove(HOST);
+    if head.uri.authority().is_none() || head.uri.scheme().is_none() {
+        let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        let built = Uri::builder().scheme("http").authority(host).path_and_query(path).build();
+        head.uri = built.map_err(|e| {
+            let message = format!("the host \"{host}\" and the target \"{path}\" make no URI: {e}");
+            Fault::undelivered(Reason::Malformed, message)
+        })?;
+    }
+    headers::strip_hop_by_hop(&mut head.headers);
+    head.version = Version::HTTP_2;
+    Ok(())
+}
+
+/// What came over HTTP/2, in HTTP/1.1's form (RFC 9112 §3.2.1).
+///
+/// # Errors
+/// `malformed` for CONNECT.
+pub fn from_h2(head: &mut Parts) -> Result<(), Fault> {
+    if let Some(authority) = head.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        head.headers.insert(HOST, host);
+    }
+    let path = head.uri.path_and_query().cloned();
+    let path = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    head.uri = Uri::from(path);
+    head.version = Version::HTTP_11;
+    if head.method == http::Method::CONNECT {
+        let message = "CONNECT is not carried to an app that speaks HTTP/1.1";
+        return Err(Fault::undelivered(Reason::Malformed, message));
+    }
+    Ok(())
+}
