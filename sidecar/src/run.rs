@@ -79,7 +79,13 @@ pub fn run(config: Config) -> Result<(), RunError> {
 async fn control(config: Arc<Config>) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
     let sockets = Sockets::open(&config)?;
-    let metrics = Metrics::new(config.service.name.as_str(), Bounds::default());
+    let limits = &config.limits;
+    let bounds = Bounds {
+        peers: limits.metric_peers.get(),
+        methods: limits.metric_methods.get(),
+        series: limits.metric_series.get(),
+    };
+    let metrics = Metrics::new(config.service.name.as_str(), bounds);
     let readiness = Readiness::new();
     let (demand, demanded) = mpsc::channel(DEMAND);
     let (fleet, threads) = Fleet::start(&config, &metrics, demand)?;

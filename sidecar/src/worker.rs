@@ -39,12 +39,6 @@ use door::Door;
 /// How long a connection beside the first is kept without a call.
 const SPARE_IDLE: Duration = Duration::from_secs(60);
 
-/// Connections to one address at most, for each worker.
-const POOL: usize = 8;
-
-/// Time for the first bytes of a connection, and for a whole HTTP/1.1 head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// What the workers of one process share.
 pub struct Shared {
     /// Streams open in the whole process.
@@ -128,7 +122,7 @@ impl Worker {
             connection_window: limits.connection_window.bytes(),
             max_frame: limits.frame.bytes(),
             max_header_list: limits.header_list.bytes(),
-            connections: POOL,
+            connections: limits.connections_per_endpoint.get(),
             keepalive: Some(keepalive),
             first_bytes: timeouts.tls_handshake.duration(),
             idle: SPARE_IDLE,
@@ -143,7 +137,7 @@ impl Worker {
             max_header_list: to_mesh.max_header_list,
             streams: limits.loopback_streams.as_u32(),
             keepalive: None,
-            head_timeout: HEAD_TIMEOUT,
+            head_timeout: timeouts.head.duration(),
         };
         let from_mesh = serve::Settings {
             streams: limits.mesh_streams.as_u32(),

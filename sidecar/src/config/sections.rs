@@ -122,6 +122,8 @@ pub struct Timeouts {
     pub http_idle: Timeout,
     /// A connection with streams open is sent a PING after so much silence.
     pub ping_interval: Wait,
+    /// The first bytes of an accepted connection, and the whole head of an HTTP/1.1 request.
+    pub head: Wait,
     /// A connection that does not answer a PING in this time is dead, its calls with it.
     pub ping: Wait,
     /// The first call to a name waits so long for its first endpoints.
@@ -139,6 +141,7 @@ impl Default for Timeouts {
             grpc_idle: Timeout::NONE,
             http_idle: Timeout::secs(5 * 60),
             ping_interval: Wait::secs(10),
+            head: Wait::secs(30),
             ping: Wait::secs(5),
             discovery: Wait::secs(1),
             upstream_idle: Wait::secs(10 * 60),
@@ -176,6 +179,14 @@ pub struct Limits {
     pub open_streams: Count,
     /// Names that are watched in Consul.
     pub upstreams: Count,
+    /// Connections that each worker keeps to one endpoint, or to the app.
+    pub connections_per_endpoint: Count,
+    /// Peers that metrics tell apart; one more is counted as `other`.
+    pub metric_peers: Count,
+    /// gRPC methods that metrics tell apart; one more is counted as `other`.
+    pub metric_methods: Count,
+    /// Pairs of peer and method that metrics tell apart.
+    pub metric_series: Count,
 }
 
 impl Default for Limits {
@@ -194,6 +205,10 @@ impl Default for Limits {
             in_flight_per_endpoint: Count::new(256),
             open_streams: Count::new(10_000),
             upstreams: Count::new(128),
+            connections_per_endpoint: Count::new(8),
+            metric_peers: Count::new(256),
+            metric_methods: Count::new(512),
+            metric_series: Count::new(1_024),
         }
     }
 }
