@@ -87,13 +87,19 @@ impl Control {
         bound: Option<SocketAddr>,
     ) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
+        // Blocked here and not in the tasks: nobody may ask for readiness before they have begun.
+        let block = |what| self.readiness.block(what);
         if self.config.identity.source == IdentitySource::Consul {
-            tasks.spawn(self.clone().identity());
+            let first = block("the first certificate from Consul");
+            tasks.spawn(self.clone().identity(first));
         }
         tasks.spawn(self.clone().upstreams(demand));
         if let Some(bound) = bound {
-            tasks.spawn(self.clone().intentions());
-            tasks.spawn(self.clone().registration(bound));
+            let first = block("the intentions of this service from Consul");
+            tasks.spawn(self.clone().intentions(first));
+            let unhealthy = block("the app to be healthy");
+            let unregistered = block("the registration in Consul");
+            tasks.spawn(self.clone().registration(bound, unhealthy, unregistered));
         }
         tasks
     }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::Control;
 use super::succession::Succession;
 use crate::telemetry::labels::SnapshotKind;
-use crate::telemetry::readiness::{Degradation, Readiness};
+use crate::telemetry::readiness::{Blocker, Degradation, Readiness};
 
 /// How often everything that depends on the time is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -24,8 +24,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(600);
 
 impl Control {
     /// Publishes the identity that Consul gives, and each later one. Never ends.
-    pub(super) async fn identity(self: Arc<Self>) {
-        let mut first = Some(self.readiness.block("the first certificate from Consul"));
+    pub(super) async fn identity(self: Arc<Self>, first: Blocker) {
+        let mut first = Some(first);
         let mut roots = self.watched(SnapshotKind::Roots, self.client.agent().roots());
         let mut leaf = self.watched(SnapshotKind::Leaf, self.own_leaf());
         let mut succession = Succession::new(self.config.identity.tls_min);
@@ -85,7 +85,7 @@ impl Control {
             match succession.identity(Instant::now(), SystemTime::now()) {
                 Ok(Some(identity)) => {
                     self.publish_identity(identity).await;
-                    first = None;
+                    drop(first.take());
                 }
                 Ok(None) => {}
                 Err(e) => told.unusable(e.to_string()),
@@ -93,8 +93,6 @@ impl Control {
             if let Some(newest) = succession.newest() {
                 told.standing(newest, leaf.fails(), SystemTime::now());
             }
-            // Held until the first identity is out.
-            let _ = &first;
         }
     }
 

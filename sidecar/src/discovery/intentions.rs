@@ -16,6 +16,7 @@ use super::rules::{in_force, rules};
 use crate::config::DefaultAction;
 use crate::inbound::authorize::{self, Intentions};
 use crate::telemetry::labels::SnapshotKind;
+use crate::telemetry::readiness::Blocker;
 
 /// How often the default is asked for while nothing changes: no watch tells of it.
 const PROBE_EVERY: Duration = Duration::from_secs(60);
@@ -27,8 +28,8 @@ type Fallback = (authorize::Action, &'static str);
 
 impl Control {
     /// Publishes the intentions that concern this service, and each change. Never ends.
-    pub(super) async fn intentions(self: Arc<Self>) {
-        let mut first = Some(self.readiness.block("the intentions of this service from Consul"));
+    pub(super) async fn intentions(self: Arc<Self>, first: Blocker) {
+        let mut first = Some(first);
         let name = self.config.service.name.as_str();
         let get = self.client.connect().intentions_to(name);
         let mut watched = self.watched(SnapshotKind::Intentions, get);
@@ -74,12 +75,10 @@ impl Control {
                     self.tell_of(&next, &known);
                     self.fleet.intentions(Arc::new(next.clone())).await;
                     published = Some(next);
-                    first = None;
+                    drop(first.take());
                     self.guarded.send_replace(true);
                 }
             }
-            // Held until the first intentions are out.
-            let _ = &first;
         }
     }
 

@@ -17,7 +17,7 @@ use super::health::{Health, Verdict};
 use super::outage::Outage;
 use super::probe::Probe;
 use crate::config::{Advertise, Inbound};
-use crate::telemetry::readiness::Degradation;
+use crate::telemetry::readiness::{Blocker, Degradation};
 
 /// How often the app is asked, Consul told, and the registration looked at, while all is well.
 const EVERY: Duration = Duration::from_secs(3);
@@ -35,18 +35,28 @@ const DEREGISTER_AFTER: Duration = Duration::from_secs(600);
 impl Control {
     /// Registers this instance and keeps it so, until [`Control::deregister`]. `bound` is where
     /// the inbound side listens.
-    pub(super) async fn registration(self: Arc<Self>, bound: SocketAddr) {
+    pub(super) async fn registration(
+        self: Arc<Self>,
+        bound: SocketAddr,
+        unhealthy: Blocker,
+        unregistered: Blocker,
+    ) {
         let Some(inbound) = &self.config.inbound else { return };
         let mut leaving = self.leaving.subscribe();
         tokio::select! {
             _ = leaving.wait_for(|leaving| *leaving) => {}
-            () = self.keep_registered(inbound, bound) => {}
+            () = self.keep_registered(inbound, bound, unhealthy, unregistered) => {}
         }
     }
 
-    async fn keep_registered(&self, inbound: &Inbound, bound: SocketAddr) {
-        let mut unhealthy = Some(self.readiness.block("the app to be healthy"));
-        let mut unregistered = Some(self.readiness.block("the registration in Consul"));
+    async fn keep_registered(
+        &self,
+        inbound: &Inbound,
+        bound: SocketAddr,
+        unhealthy: Blocker,
+        unregistered: Blocker,
+    ) {
+        let (mut unhealthy, mut unregistered) = (Some(unhealthy), Some(unregistered));
         self.fleet.present_identity().await;
         // Fails never: we hold the sender.
         let _ = self.guarded.subscribe().wait_for(|guarded| *guarded).await;
@@ -64,20 +74,18 @@ impl Control {
                 ill = (!is_passing).then(|| self.readiness.degrade("app", verdict.output.clone()));
             }
             if verdict.status != CheckStatus::Critical {
-                unhealthy = None;
+                drop(unhealthy.take());
             }
             let registration = self.record(inbound, bound, &verdict);
             match self.tell(&registration, &verdict, unregistered.is_some()).await {
                 Ok(()) => {
                     outage.over();
-                    unregistered = None;
+                    drop(unregistered.take());
                 }
                 Err(error) => outage.failed(&error),
             }
             let is_well = ill.is_none() && !outage.lasts();
             sleep(if is_well { EVERY } else { SOON }).await;
-            // Held until the app was healthy once.
-            let _ = &unhealthy;
         }
     }
 
@@ -95,16 +103,13 @@ impl Control {
             agent.service_maintenance(self.id(), false, "").await?;
             self.learn_node().await;
             tracing::info!(id = self.id(), "registered");
-            return Ok(());
+        } else if !self.is_registered(registration).await? {
+            let id = self.id();
+            tracing::warn!(id, "unknown to Consul, or known as another: registered again");
+            agent.register(registration).await?;
         }
-        if !self.is_registered(registration).await? {
-            tracing::warn!(
-                id = self.id(),
-                "Consul does not know this instance any more, or as another: it is registered again"
-            );
-            return agent.register(registration).await;
-        }
-        let told = agent.update_check(&check_id(self.id()), verdict.status, &verdict.output).await;
+        let check = check_id(self.id());
+        let told = agent.update_check(&check, verdict.status, &verdict.output).await;
         match told {
             Err(error) if !error.is_outage() && !error.is_forbidden() => {
                 tracing::warn!(id = self.id(), "registered again, as its check is gone: {error}");

@@ -1,0 +1,12 @@
+//! The sidecar's control thread against Consul, the real one and the embedded agent: sidecars in
+//! this process, calls through them, and a Consul that forgets, restarts and loses its data.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+#[path = "consul/agents.rs"]
+mod agents;
+#[path = "consul/life.rs"]
+mod life;
+#[path = "consul/loss.rs"]
+mod loss;
+#[path = "consul/mesh.rs"]
+mod mesh;
