@@ -158,7 +158,7 @@ facts! {
         assert!(raw.body.contains("Interval must be > 0"), "{raw:?}");
     }
 
-    #[ignore = "Consul waits a minute at the least, and looks every 30 s"]
+    // Consul waits a minute at the least, and looks every 30 s.
     async fn a_service_that_stays_critical_is_deregistered(at: At) {
         let mut service = meshed("doomed", 4130, CheckStatus::Critical);
         service.checks[0].deregister_after = Some(Duration::from_secs(60));
