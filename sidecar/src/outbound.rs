@@ -2,7 +2,7 @@
 //!
 //! accept on loopback → h2c or HTTP/1.1 → metrics → deadline → route → limits → balance →
 //! connection → mTLS, the expected workload checked. Retries and breakers wrap
-//! [`Outbound::send`] when they come.
+//! `Outbound::send` when they come.
 
 pub mod endpoint;
 pub mod ewma;

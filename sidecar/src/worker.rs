@@ -1,7 +1,8 @@
 //! One worker: a thread with its own runtime, its own connection pools and its own metric shard.
 //!
 //! A connection that came to a worker stays there, and so does every call on it: nothing on a
-//! call's path waits for a lock. What the control thread publishes arrives as [`Command`]s.
+//! call's path waits for a lock. What the control thread publishes arrives as messages
+//! (see [`fleet`]).
 
 pub mod door;
 pub mod fleet;
