@@ -1,7 +1,9 @@
 //! `outrigger certs`: a certificate authority for development, the leaves that it issues, and
 //! what a PEM file holds.
 
+use std::fmt;
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -87,15 +89,20 @@ pub(super) fn run(command: CertsCommand) -> ExitCode {
     }
 }
 
+/// Prints a line. A reader that closed the pipe has read enough.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
 fn init(args: &InitArgs, now: SystemTime) -> Result<(), Failed> {
     let ca = DevelopmentCa::new(args.trust_domain.clone(), now).map_err(failed)?;
     ca.save(&args.dir).map_err(failed)?;
-    println!(
+    say(format_args!(
         "{}: an authority for {}, for development alone. Next: outrigger certs issue SERVICE --dir {}",
         args.dir.display(),
         ca.trust_domain().as_str(),
         args.dir.display()
-    );
+    ));
     Ok(())
 }
 
@@ -108,7 +115,8 @@ fn issue(args: &IssueArgs, now: SystemTime) -> Result<(), Failed> {
     let cert = out.join(format!("{name}.pem"));
     let key = out.join(format!("{name}-key.pem"));
     issued.save(&cert, &key).map_err(failed)?;
-    println!("{id}\n  cert = {cert:?}\n  key = {key:?}\n  roots = {:?}", root_of(&args.dir));
+    let roots = root_of(&args.dir);
+    say(format_args!("{id}\n  cert = {cert:?}\n  key = {key:?}\n  roots = {roots:?}"));
     Ok(())
 }
 
@@ -139,9 +147,9 @@ fn show(args: &ShowArgs) -> Result<(), Failed> {
                 "{path}: no PEM block found, expected certificates or keys"
             )));
         }
-        println!("{}:", path.display());
+        say(format_args!("{}:", path.display()));
         for block in blocks {
-            println!("{block}");
+            say(format_args!("{block}"));
         }
     }
     Ok(())

@@ -1,3 +1,5 @@
+//! What a `mesh.toml` gives, and what is said of one that cannot be used.
+
 use std::sync::Arc;
 
 use super::*;
