@@ -90,6 +90,7 @@ async fn control(config: Arc<Config>) -> Result<(), RunError> {
     let (demand, demanded) = mpsc::channel(DEMAND);
     let (fleet, threads) = Fleet::start(&config, &metrics, demand)?;
 
+    let starting = readiness.block("the start");
     let admin = sockets.admin;
     spawn_local(admin::serve(admin, metrics.clone(), readiness.clone(), std::future::pending()));
 
@@ -114,6 +115,7 @@ async fn control(config: Arc<Config>) -> Result<(), RunError> {
     for (listener, role, limit) in sockets.calls {
         spawn_local(fleet.clone().accept(listener, role, limit));
     }
+    drop(starting);
     tracing::info!(service = %config.service.name, "the sidecar runs");
 
     signals.next().await;
