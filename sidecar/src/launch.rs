@@ -30,7 +30,7 @@ use tokio::time::Instant;
 pub use self::guard::{GuardArgs, guard};
 
 use self::children::{Children, Ending, Process, Role};
-use self::consul::Consul;
+use self::consul::{Consul, Loss};
 use self::lock::Lock;
 use self::log::Log;
 use self::mesh::Mesh;
@@ -163,10 +163,15 @@ async fn serve(
     })
     .await?;
     children.log().show(&table::render(mesh, consul.dns()));
+    let mut loss = Loss::none_yet(consul)?;
     loop {
-        let exit = children.next_exit().await;
-        *lost = true;
-        children.log().say(&format!("LOST {exit}; the rest of the mesh goes on without it"));
+        tokio::select! {
+            exit = children.next_exit() => {
+                *lost = true;
+                children.log().say(&format!("LOST {exit}; the rest of the mesh goes on without it"));
+            }
+            news = loss.next(consul, mesh) => children.log().say(&news),
+        }
     }
 }
 

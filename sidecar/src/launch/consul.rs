@@ -2,6 +2,8 @@
 //! `CONSUL_HTTP_ADDR` names. Writes the intentions of `mesh.toml` before a sidecar starts, so
 //! that no call is ever judged without them.
 
+mod loss;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -17,6 +19,8 @@ use super::UpArgs;
 use super::children::{Process, Role};
 use super::mesh::{Intention, Mesh};
 use super::ports::{Port, Transport};
+
+pub(crate) use self::loss::Loss;
 
 /// How long the embedded agent may take to end.
 const GRACE: Duration = Duration::from_secs(5);
