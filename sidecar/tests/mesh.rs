@@ -1,0 +1,40 @@
+//! The mesh with real processes: what it promises a service, shown from outside.
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test ends where a part of it is missing")]
+
+#[path = "mesh/abuse.rs"]
+mod abuse;
+#[path = "mesh/admission.rs"]
+mod admission;
+#[path = "mesh/app.rs"]
+mod app;
+#[path = "mesh/authority.rs"]
+mod authority;
+#[path = "mesh/deadline.rs"]
+mod deadline;
+#[path = "mesh/embedded.rs"]
+mod embedded;
+#[path = "mesh/instances.rs"]
+mod instances;
+#[path = "mesh/leaving.rs"]
+mod leaving;
+#[path = "mesh/load.rs"]
+mod load;
+#[path = "mesh/patterns.rs"]
+mod patterns;
+#[path = "mesh/pki.rs"]
+mod pki;
+#[path = "mesh/ports.rs"]
+mod ports;
+#[path = "mesh/process.rs"]
+mod process;
+#[path = "mesh/programs.rs"]
+mod programs;
+#[path = "mesh/real.rs"]
+mod real;
+#[path = "mesh/sidecar.rs"]
+mod sidecar;
+#[path = "mesh/stalls.rs"]
+mod stalls;
+#[path = "mesh/whole.rs"]
+mod whole;

@@ -1,0 +1,82 @@
+//! What becomes of the calls of a sidecar that is asked to leave.
+
+use std::time::Duration;
+
+use futures_util::stream;
+use proto::user::v1::user_service_client::UserServiceClient;
+use proto::user::v1::{GetUserRequest, SyncUsersRequest, User};
+use rustix::process::Signal;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::{Code, Streaming};
+
+use super::app::{App, HELD};
+use super::pki::Pki;
+use super::sidecar::Sidecar;
+
+/// An open stream in both directions.
+struct Conversation {
+    send: mpsc::Sender<SyncUsersRequest>,
+    answers: Streaming<proto::user::v1::SyncUsersResponse>,
+}
+
+impl Conversation {
+    async fn open(caller: &Sidecar) -> Self {
+        let mut client = UserServiceClient::new(caller.channel("user-service"));
+        let (send, mut receive) = mpsc::channel(1);
+        let messages = stream::poll_fn(move |context| receive.poll_recv(context));
+        let answers = client.sync_users(messages).await.unwrap().into_inner();
+        let mut open = Self { send, answers };
+        open.turn().await;
+        open
+    }
+
+    /// One message each way.
+    async fn turn(&mut self) {
+        let user = Some(User { id: "1".into(), ..User::default() });
+        self.send.send(SyncUsersRequest { user }).await.unwrap();
+        self.answers.message().await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn calls_in_flight_end_well_before_a_sidecar_that_was_asked_to_leave() {
+    let pki = Pki::new();
+    let app = App::start("app");
+    let mut callee = Sidecar::guarding(&pki, "user-service", app.address, &["web"], "").await;
+    let caller = Sidecar::calling(&pki, "web", "user-service", &[callee.inbound]).await;
+    let mut stream = Conversation::open(&caller).await;
+    let mut client = UserServiceClient::new(caller.channel("user-service"));
+    let held =
+        tokio::spawn(async move { client.get_user(GetUserRequest { id: HELD.into() }).await });
+    app.state.held.subscribe().wait_for(|held| *held == 1).await.unwrap();
+
+    callee.process.signal(Signal::TERM);
+    callee.process.line(&["draining"]).await;
+    stream.turn().await;
+    app.state.release.notify_waiters();
+    held.await.unwrap().unwrap();
+    stream.turn().await;
+    assert!(callee.process.lives());
+    let begun = Instant::now();
+    drop(stream.send);
+    assert!(stream.answers.message().await.unwrap().is_none());
+    assert_eq!(callee.process.ended().await.code(), Some(0));
+    // Nothing was left to wait for.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_end_is_told_so_when_the_drain_is_over() {
+    let pki = Pki::new();
+    let app = App::start("app");
+    let more = "[drain]\ntimeout = \"1s\"\n";
+    let mut callee = Sidecar::guarding(&pki, "user-service", app.address, &["web"], more).await;
+    let caller = Sidecar::calling(&pki, "web", "user-service", &[callee.inbound]).await;
+    let mut stream = Conversation::open(&caller).await;
+    callee.process.signal(Signal::TERM);
+    let told = stream.answers.message().await.unwrap_err();
+    assert_eq!(told.code(), Code::Unavailable);
+    assert_eq!(told.metadata().get("outrigger-reason").unwrap(), "draining");
+    assert_eq!(callee.process.ended().await.code(), Some(0));
+}
