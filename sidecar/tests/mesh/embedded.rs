@@ -8,10 +8,10 @@ use futures_util::stream;
 use proto::user::v1::user_service_client::UserServiceClient;
 use proto::user::v1::{GetUserRequest, SyncUsersRequest, User};
 use tokio::sync::mpsc;
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, timeout};
 use tonic::Code;
 
-use super::process::until;
+use super::process::{PATIENCE, until};
 use super::programs::peer;
 use super::whole::Whole;
 
@@ -71,7 +71,7 @@ async fn an_intention_turned_to_deny_ends_an_open_stream_within_a_second_and_nam
 
     mesh.intend("client", "user-service", Action::Deny).await;
     let turned = Instant::now();
-    let ended = answers.message().await.unwrap_err();
+    let ended = timeout(PATIENCE, answers.message()).await.unwrap().unwrap_err();
     let took = turned.elapsed();
     assert!(took < Duration::from_secs(1), "{took:?}");
     for refused in [ended, client.get_user(GetUserRequest { id: "1".into() }).await.unwrap_err()] {

@@ -4,20 +4,21 @@ use std::time::Duration;
 
 use futures_util::stream;
 use proto::user::v1::user_service_client::UserServiceClient;
-use proto::user::v1::{GetUserRequest, SyncUsersRequest, User};
+use proto::user::v1::{GetUserRequest, SyncUsersRequest, SyncUsersResponse, User};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
-use tonic::{Code, Streaming};
+use tokio::time::{Instant, timeout};
+use tonic::{Code, Status, Streaming};
 
 use super::app::{App, HELD};
 use super::pki::Pki;
+use super::process::PATIENCE;
 use super::sidecar::Sidecar;
 
 /// An open stream in both directions.
 struct Conversation {
     send: mpsc::Sender<SyncUsersRequest>,
-    answers: Streaming<proto::user::v1::SyncUsersResponse>,
+    answers: Streaming<SyncUsersResponse>,
 }
 
 impl Conversation {
@@ -31,11 +32,15 @@ impl Conversation {
         open
     }
 
+    async fn next(&mut self) -> Result<Option<SyncUsersResponse>, Status> {
+        timeout(PATIENCE, self.answers.message()).await.unwrap()
+    }
+
     /// One message each way.
     async fn turn(&mut self) {
         let user = Some(User { id: "1".into(), ..User::default() });
         self.send.send(SyncUsersRequest { user }).await.unwrap();
-        self.answers.message().await.unwrap().unwrap();
+        self.next().await.unwrap().unwrap();
     }
 }
 
@@ -59,8 +64,9 @@ async fn calls_in_flight_end_well_before_a_sidecar_that_was_asked_to_leave() {
     stream.turn().await;
     assert!(callee.process.lives());
     let begun = Instant::now();
-    drop(stream.send);
-    assert!(stream.answers.message().await.unwrap().is_none());
+    let Conversation { send, mut answers } = stream;
+    drop(send);
+    assert!(timeout(PATIENCE, answers.message()).await.unwrap().unwrap().is_none());
     assert_eq!(callee.process.ended().await.code(), Some(0));
     // Nothing was left to wait for.
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
@@ -75,7 +81,7 @@ async fn a_call_that_does_not_end_is_told_so_when_the_drain_is_over() {
     let caller = Sidecar::calling(&pki, "web", "user-service", &[callee.inbound]).await;
     let mut stream = Conversation::open(&caller).await;
     callee.process.signal(Signal::TERM);
-    let told = stream.answers.message().await.unwrap_err();
+    let told = stream.next().await.unwrap_err();
     assert_eq!(told.code(), Code::Unavailable);
     assert_eq!(told.metadata().get("outrigger-reason").unwrap(), "draining");
     assert_eq!(callee.process.ended().await.code(), Some(0));
