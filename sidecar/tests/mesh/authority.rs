@@ -21,10 +21,10 @@ const MANAGER: &str = "11111111-1111-4111-8111-111111111111";
 /// Who has which policy; the token's secret is of our own making, so that the same one can be made
 /// again after a loss.
 const HOLDERS: [(&str, &str); 7] = [
+    ("client", "client-policy"),
     ("user-service", "sidecar-policy"),
     ("product-service", "sidecar-policy"),
     ("order-service", "sidecar-policy"),
-    ("client", "client-policy"),
     ("operator", "operator-policy"),
     ("agent", "agent-policy"),
     ("dns", "dns-policy"),
@@ -53,7 +53,11 @@ impl Authority {
         }
         let process = run(&program, http, dns, others, data.path());
         let authority = Self { process, http, dns, others, program, data, tokens };
-        authority.make_tokens().await;
+        authority.bootstrap().await;
+        for holder in HOLDERS {
+            authority.make_token(holder).await;
+        }
+        authority.take_own_tokens().await;
         assert_eq!(SERVICES.map(|name| authority.token_file(name).exists()), [true; 3]);
         Some(authority)
     }
@@ -70,10 +74,18 @@ impl Authority {
     }
 
     /// Starts it again where it was, without its data; then makes the same tokens again.
-    pub(crate) async fn begin_anew(&mut self) {
+    /// The token of `client` comes first: with `seen` the test waits until that sidecar has seen a
+    /// Consul that knows of nobody.
+    pub(crate) async fn begin_anew(&mut self, seen: impl AsyncFnOnce()) {
         self.data = tempfile::tempdir().unwrap();
         self.restart().await;
-        self.make_tokens().await;
+        self.bootstrap().await;
+        self.make_token(HOLDERS[0]).await;
+        seen().await;
+        for holder in &HOLDERS[1..] {
+            self.make_token(*holder).await;
+        }
+        self.take_own_tokens().await;
     }
 
     /// A client that may do everything.
@@ -91,20 +103,25 @@ impl Authority {
         self.tokens.path().join(service)
     }
 
-    async fn make_tokens(&self) {
+    async fn bootstrap(&self) {
         let anonymous = consul_at(self.http, Token::Anonymous);
         until("ACLs are bootstrapped", async || {
             anonymous.acl().bootstrap(Some(MANAGER)).await.is_ok()
         })
         .await;
+    }
+
+    async fn make_token(&self, (holder, policy): (&str, &str)) {
+        let rules = std::fs::read_to_string(format!("{CONFIG}/{policy}.hcl")).unwrap();
+        let name = format!("{policy}-{holder}");
+        let rules = rules.replace("{{service}}", holder);
         let manager = self.manager();
-        for (holder, policy) in HOLDERS {
-            let rules = std::fs::read_to_string(format!("{CONFIG}/{policy}.hcl")).unwrap();
-            let name = format!("{policy}-{holder}");
-            let rules = rules.replace("{{service}}", holder);
-            manager.acl().create_policy(&name, &rules).await.unwrap();
-            manager.acl().create_token(Some(&secret(holder)), &[&name]).await.unwrap();
-        }
+        manager.acl().create_policy(&name, &rules).await.unwrap();
+        manager.acl().create_token(Some(&secret(holder)), &[&name]).await.unwrap();
+    }
+
+    async fn take_own_tokens(&self) {
+        let manager = self.manager();
         let agent = manager.agent();
         agent.set_own_token(OwnToken::Agent, &secret("agent")).await.unwrap();
         agent.set_own_token(OwnToken::Dns, &secret("dns")).await.unwrap();

@@ -80,7 +80,11 @@ async fn a_consul_that_comes_back_without_its_data_costs_no_call_and_learns_of_a
     load.calls(100).await;
     consul.kill().await;
     load.calls(100).await;
-    consul.begin_anew().await;
+    consul
+        .begin_anew(async || {
+            mesh.up.line(&["client-1 sidecar", "answers again", "endpoints"]).await
+        })
+        .await;
     registered(&mesh).await;
     let after = mesh.consul.agent().roots().send().await.unwrap().value.trust_domain;
     assert_ne!(before, after, "it has its data");

@@ -1,4 +1,4 @@
-//! One stalled stream of each kind, and a hundred callers beside it.
+//! Stalled streams of each kind, and a hundred callers beside them.
 
 use std::sync::atomic::Ordering;
 
@@ -15,6 +15,9 @@ use super::pki::Pki;
 use super::sidecar::Sidecar;
 
 const CALLERS: usize = 100;
+
+/// Stalled streams beside the first: more than a connection's window has place for.
+const STREAMS: usize = 7;
 
 /// What a stalled stream may hold on its way, in messages of 16 KiB: 16 MiB of buffers.
 const HELD_BACK: usize = 1024;
@@ -35,16 +38,13 @@ async fn unharmed(channels: impl Iterator<Item = Channel>) {
     assert!(failures.is_empty(), "{} of {calls} calls failed: {failures:?}", failures.len());
 }
 
-#[tokio::test]
-async fn an_app_that_stops_reading_harms_no_other_caller() {
-    let (_app, callee, caller) = path().await;
-    let shared = caller.channel("user-service");
+/// Fills a stream to an app that reads nothing of it; it stays open while the answer is kept.
+async fn fill(channel: Channel) -> impl Sized {
     let (send, mut receive) = mpsc::channel(1);
     let messages = stream::poll_fn(move |context| receive.poll_recv(context));
-    let mut client = UserServiceClient::new(shared.clone());
-    let answers = client.sync_users(messages).await.unwrap();
-    let large = "x".repeat(16 * 1024);
-    let user = User { id: STALLED.into(), name: large, ..User::default() };
+    let answers = UserServiceClient::new(channel).sync_users(messages).await.unwrap();
+    let name = "x".repeat(16 * 1024);
+    let user = User { id: STALLED.into(), name, ..User::default() };
     let message = SyncUsersRequest { user: Some(user) };
     let mut sent = 0;
     // Full when nothing goes for a second.
@@ -53,10 +53,19 @@ async fn an_app_that_stops_reading_harms_no_other_caller() {
         sent += 1;
         assert!(sent < HELD_BACK, "{sent} messages went to an app that reads nothing");
     }
-    // One of them on the very connection that the stalled stream is on.
+    (send, answers)
+}
+
+#[tokio::test]
+async fn an_app_that_stops_reading_harms_no_other_caller() {
+    let (_app, callee, caller) = path().await;
+    // One of the other callers is on the very connection of a stalled stream.
+    let shared = caller.channel("user-service");
+    let channels = (0..STREAMS).map(|_| caller.channel("user-service")).chain([shared.clone()]);
+    let stalled = futures_util::future::join_all(channels.map(fill)).await;
     let others = (1..CALLERS).map(|_| caller.channel("user-service"));
     unharmed(std::iter::once(shared).chain(others)).await;
-    drop(answers);
+    drop(stalled);
     assert!(callee.process.memory() < 256 << 20);
 }
 
