@@ -14,8 +14,9 @@ use std::time::SystemTime;
 use certs::{Peer, PeerFault};
 use http::HeaderValue;
 use http::request::Parts;
+use rustls::server::Acceptor;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
 use crate::call::carry::{Edge, Prepared};
 use crate::call::control::Control;
@@ -58,13 +59,17 @@ pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static) {
 type Accepted<T> = (tokio_rustls::server::TlsStream<T>, Option<Protocol>, Guest);
 
 async fn handshake<T: Io>(worker: &Worker, io: T) -> Result<Accepted<T>, PeerFault> {
-    // Fair: who came first is served first.
-    let _place = worker.handshakes.acquire().await;
     let identity = worker.mesh.identity.borrow().clone();
     let no_identity = || PeerFault::Tls("this sidecar has no certificate yet".into());
     let identity = identity.ok_or_else(no_identity)?;
     let within = worker.config.timeouts.tls_handshake.duration();
-    let accepting = TlsAcceptor::from(identity.server_config()).accept(io);
+    let accepting = async {
+        // Whoever says nothing takes no place from who does.
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
+        // Fair: who came first is served first.
+        let _place = worker.handshakes.acquire().await;
+        hello.into_stream(identity.server_config()).await
+    };
     let stream = match timeout(within, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(e)) => return Err(PeerFault::from_io(&e)),
@@ -128,12 +133,13 @@ impl Inbound {
     ) -> Result<Exchange, Fault> {
         let worker = &*self.worker;
         control.hold(worker.admit_stream()?);
+        // First, as what a `connection` header names is taken off.
+        http1::to_h2(&mut head)?;
         headers::strip_reserved(&mut head.headers);
         // What another host's sidecar wrote there is in another clock's time.
         tracestate::take(&mut head.headers);
         head.headers.insert(headers::PEER_ID, self.peer_id.clone());
 
-        http1::to_h2(&mut head)?;
         let series = self.series(head.uri.path());
         let timeout = deadline::read(&head.headers);
         if timeout == Timeout::None {

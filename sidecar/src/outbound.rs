@@ -151,7 +151,7 @@ impl Outbound {
     ) -> Result<(Lease, Rc<Endpoint>, Pending), Fault> {
         let snapshot = match upstream.present() {
             Some(snapshot) => snapshot,
-            None => self.first_snapshot(upstream).await?,
+            None => Box::pin(self.first_snapshot(upstream)).await?,
         };
         let config = &upstream.config;
         let limit = config.in_flight.get();
@@ -192,26 +192,26 @@ impl Outbound {
                 tried.push(endpoint);
                 continue;
             };
+            // From here on it counts in the endpoint's load: one that is slow to connect is slow.
+            let mut pending = Pending::new(endpoint.clone(), in_endpoint, begin);
             let leased = match endpoint.pool.ready() {
                 Some(lease) => Ok(lease),
-                None => endpoint.pool.lease().await,
+                // Boxed: a call's own future stays small without the way to a new connection.
+                None => Box::pin(endpoint.pool.lease()).await,
             };
             match leased {
                 // Told to go away in the meantime: nothing was sent, and it was no failure.
                 Ok(lease) if !lease.is_open() => tried.push(endpoint),
                 Ok(lease) => {
-                    let counts = (in_upstream, in_endpoint);
-                    let pending = Pending::new(endpoint.clone(), counts, begin);
+                    pending.hold(in_upstream);
                     return Ok((lease, endpoint, pending));
                 }
                 Err(fault) if fault.stage == ConnectStage::Full => {
                     full = Some(fault);
                     tried.push(endpoint);
                 }
-                Err(fault) => {
-                    upstream.take_out(&endpoint, fault);
-                    tried.push(endpoint);
-                }
+                // The pool has told the upstream, which took the endpoint out.
+                Err(_) => tried.push(endpoint),
             }
         }
     }

@@ -252,7 +252,9 @@ impl Worker {
         if self.upstreams.borrow().len() >= limit {
             return Err(full());
         }
-        self.shared.demand.try_send(name.clone()).map_err(|_| full())?;
+        if config.endpoints == Endpoints::Discovered {
+            self.shared.demand.try_send(name.clone()).map_err(|_| full())?;
+        }
         Ok(self.add_upstream(name))
     }
 

@@ -55,10 +55,11 @@ impl Edge {
 pub async fn over_h2(prepare: impl Future<Output = Prepared>, mut respond: SendResponse<Bytes>) {
     let mut prepare = pin!(prepare);
     let prepared = poll_fn(|cx| {
-        if let Poll::Ready(prepared) = prepare.as_mut().poll(cx) {
-            return Poll::Ready(Some(prepared));
+        // Asked first: a call that was given up before it was looked at goes nowhere.
+        if respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(None);
         }
-        respond.poll_reset(cx).map(|_| None)
+        prepare.as_mut().poll(cx).map(Some)
     });
     let Some(prepared) = prepared.await else { return };
     let Prepared { grpc, edge, mut record, outcome, reporter } = prepared;
@@ -147,7 +148,7 @@ fn break_off(fault: &Fault, grpc: bool, sink: &mut SendStream<Bytes>) {
 /// Carries the answer of a call to hyper, for an HTTP/1.1 caller.
 pub async fn over_h1(prepare: impl Future<Output = Prepared>) -> Response<H1Answer> {
     let Prepared { grpc, edge, record, outcome, reporter } = prepare.await;
-    let mut answer = H1Answer { state: State::Whole(Bytes::new()), record, reporter };
+    let mut answer = H1Answer { state: State::Whole(Bytes::new()), edge, record, reporter };
     let outcome = match outcome {
         Ok(mut exchange) => {
             let head = poll_fn(|cx| exchange.poll_head(cx)).await;
@@ -185,6 +186,7 @@ pub async fn over_h1(prepare: impl Future<Output = Prepared>) -> Response<H1Answ
 /// An answer's body as hyper pulls it.
 pub struct H1Answer {
     state: State,
+    edge: Edge,
     record: Option<Record>,
     reporter: Reporter,
 }
@@ -221,6 +223,8 @@ impl http_body::Body for H1Answer {
             body.release(owed_now);
             exchange.progressed();
         }
+        // hyper asks for more only once it has room: until then the piece is owed, and stalls.
+        exchange.set_stalled_down(false);
         let fault = match exchange.poll_side(cx) {
             Err(Ended::Fault(fault)) => fault,
             Err(Ended::CallerGone) => return Poll::Ready(None),
@@ -228,9 +232,11 @@ impl http_body::Body for H1Answer {
                 None => return Poll::Ready(None),
                 Some(Ok(Piece::Data(data))) => {
                     *owed = data.len();
+                    exchange.set_stalled_down(true);
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Some(Ok(Piece::Trailers(trailers))) => {
+                Some(Ok(Piece::Trailers(mut trailers))) => {
+                    this.edge.clean(&mut trailers);
                     let status = headers::grpc_status(&trailers);
                     this.set_status(status);
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));

@@ -3,6 +3,7 @@
 //! Whoever carries the answer to the caller (an HTTP/2 stream, or hyper for HTTP/1.1) polls it.
 //! Dropping it ends the call at the callee at once: h2 sends RST_STREAM(CANCEL).
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -55,8 +56,8 @@ type H1Response = Pin<Box<dyn Future<Output = hyper::Result<http::Response<Incom
 pub enum Answer {
     /// An HTTP/2 stream, and its place on the connection.
     H2(ResponseFuture, Lease),
-    /// An HTTP/1.1 connection.
-    H1(H1Response),
+    /// An HTTP/1.1 connection, and the pieces of the request that went on it.
+    H1(H1Response, Rc<Cell<u64>>),
 }
 
 /// A call on its way.
@@ -118,7 +119,7 @@ impl Exchange {
                 let (parts, stream) = response.into_parts();
                 (parts, Body::from_h2(stream))
             }
-            Answer::H1(response) => {
+            Answer::H1(response, _) => {
                 let response = ready!(response.as_mut().poll(cx));
                 let response = response.map_err(|e| {
                     let message = format!("the connection to {} was lost: {e}", self.whom);
@@ -146,7 +147,7 @@ impl Exchange {
         }
         if let Some(upload) = &mut self.upload {
             let before = upload.moved();
-            let polled = upload.poll(cx, &mut |_| {});
+            let polled = upload.poll(cx, &mut headers::strip_reserved);
             self.moved += upload.moved() - before;
             let stalled = upload.is_stalled();
             match polled {
@@ -209,7 +210,7 @@ impl Exchange {
             let wait = *wait;
             self.timer = None;
             match wait {
-                Wait::Idle(moved) if moved != self.moved => {}
+                Wait::Idle(moved) if moved != self.moved() => {}
                 _ => return Err(self.expired(wait).into()),
             }
         }
@@ -219,12 +220,22 @@ impl Exchange {
         if let Some(deadline) = self.limits.deadline {
             return Some((Wait::Deadline, deadline));
         }
-        if !self.has_head && self.upload.is_none() {
-            let response = self.limits.response?;
+        if !self.has_head
+            && self.upload.is_none()
+            && let Some(response) = self.limits.response
+        {
             return Some((Wait::Head, Instant::now() + response));
         }
         let idle = self.limits.idle?;
-        Some((Wait::Idle(self.moved), Instant::now() + idle))
+        Some((Wait::Idle(self.moved()), Instant::now() + idle))
+    }
+
+    /// Pieces that moved so far, either way.
+    fn moved(&self) -> u64 {
+        match &self.answer {
+            Answer::H1(_, up) => self.moved + up.get(),
+            Answer::H2(..) => self.moved,
+        }
     }
 
     fn expired(&self, wait: Wait) -> Fault {

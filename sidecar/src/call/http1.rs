@@ -13,7 +13,9 @@ use crate::fault::{Fault, Reason};
 /// # Errors
 /// `malformed` for an upgrade, and for a host and a target that make no URI.
 pub fn to_h2(head: &mut Parts) -> Result<(), Fault> {
-    if head.version >= Version::HTTP_2 {
+    // An HTTP/2 request may name its host in the header alone (RFC 9113 §8.3.1).
+    let is_h2 = head.version >= Version::HTTP_2;
+    if is_h2 && (head.uri.authority().is_some() || !head.headers.contains_key(HOST)) {
         return Ok(());
     }
     if head.headers.contains_key(UPGRADE) {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const KEY: &str = "outrigger=";
+const KEY: &[u8] = b"outrigger=";
 
 /// W3C Trace Context: a list has at most 32 members.
 const MEMBERS: usize = 32;
@@ -28,24 +28,14 @@ pub fn take(headers: &mut HeaderMap) -> Option<Hop> {
         return None;
     }
     let mut hop = None;
-    let mut kept = String::new();
-    let mut ours = false;
-    for value in headers.get_all(&TRACESTATE) {
-        // A value that is no text is not ours to mend: it is left as it came.
-        let text = value.to_str().ok()?;
-        for member in text.split(',').map(str::trim).filter(|member| !member.is_empty()) {
-            if let Some(value) = member.strip_prefix(KEY) {
-                ours = true;
-                hop = hop.or_else(|| Some(parse(value)));
-            } else {
-                if !kept.is_empty() {
-                    kept.push(',');
-                }
-                kept.push_str(member);
-            }
+    let mut kept = Vec::new();
+    for member in members(headers) {
+        match member.strip_prefix(KEY) {
+            Some(value) => hop = hop.or_else(|| Some(parse(&String::from_utf8_lossy(value)))),
+            None => join(&mut kept, member),
         }
     }
-    if ours {
+    if hop.is_some() {
         set(headers, &kept);
     }
     hop
@@ -54,32 +44,40 @@ pub fn take(headers: &mut HeaderMap) -> Option<Hop> {
 /// Puts the member first, as W3C asks of whoever changed its own; one that was there is replaced.
 pub fn put(headers: &mut HeaderMap, hop: &Hop) {
     take(headers);
-    let mut text = String::from(KEY);
+    let mut text = Vec::from(KEY);
     let since_epoch = hop.deadline.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     if let Some(at) = since_epoch {
-        text.push_str("d:");
-        text.push_str(itoa::Buffer::new().format(at.as_micros() as u64));
-        text.push(';');
+        text.extend_from_slice(b"d:");
+        text.extend_from_slice(itoa::Buffer::new().format(at.as_micros() as u64).as_bytes());
+        text.push(b';');
     }
-    text.push_str("a:");
-    text.push_str(itoa::Buffer::new().format(hop.attempt));
-    let others = headers
-        .get_all(&TRACESTATE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(','))
-        .map(str::trim)
-        .filter(|member| !member.is_empty())
-        .take(MEMBERS - 1);
-    for member in others {
-        text.push(',');
-        text.push_str(member);
+    text.extend_from_slice(b"a:");
+    text.extend_from_slice(itoa::Buffer::new().format(hop.attempt).as_bytes());
+    for member in members(headers).take(MEMBERS - 1) {
+        join(&mut text, member);
     }
     set(headers, &text);
 }
 
-fn set(headers: &mut HeaderMap, text: &str) {
-    match HeaderValue::from_str(text) {
+/// Every member of every value, as bytes: one that is no text hides no other.
+fn members(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers
+        .get_all(&TRACESTATE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}
+
+fn join(list: &mut Vec<u8>, member: &[u8]) {
+    if !list.is_empty() {
+        list.push(b',');
+    }
+    list.extend_from_slice(member);
+}
+
+fn set(headers: &mut HeaderMap, text: &[u8]) {
+    match HeaderValue::from_bytes(text) {
         Ok(value) if !text.is_empty() => {
             headers.insert(TRACESTATE, value);
         }

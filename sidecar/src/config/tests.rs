@@ -136,7 +136,7 @@ match = { path = "a", headers = { "x y" = "1" } }
 enabled = false
 token_file = "/nonexistent/token"
 [limits]
-stream_window = "1MiB"
+stream_window = "2MiB"
 "#
     ));
 }

@@ -1,6 +1,6 @@
 //! The way to the app on loopback: h2c over a small pool, or HTTP/1.1 where the app speaks that.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
 
 use crate::call::exchange::Answer;
-use crate::call::http1;
+use crate::call::{headers, http1};
 use crate::fault::{Fault, Reason};
 use crate::outbound::mesh::dial;
 use crate::transport::body::{Body, Pulled};
@@ -82,7 +82,11 @@ impl App {
             Speaks::Grpc(pool) => {
                 let lease = match pool.ready() {
                     Some(lease) => lease,
-                    None => pool.lease().await.map_err(|fault| self.unreachable(&fault))?,
+                    // Boxed, as is what follows: a call's own future stays small.
+                    None => {
+                        let leased = Box::pin(pool.lease()).await;
+                        leased.map_err(|fault| self.unreachable(&fault))?
+                    }
                 };
                 let end = body.is_end();
                 let sent = lease.send(Request::from_parts(head, ()), end);
@@ -90,7 +94,7 @@ impl App {
                     sent.map_err(|e| Fault::from_h2(format_args!("{}", self.whom), &e))?;
                 Ok((Answer::H2(answer, lease), (!end).then(|| Pump::new(body, sink))))
             }
-            Speaks::Http1 { to, spare } => self.send_http1(to, spare, head, body).await,
+            Speaks::Http1 { to, spare } => Box::pin(self.send_http1(to, spare, head, body)).await,
         }
     }
 
@@ -111,9 +115,10 @@ impl App {
             }
         };
         let spare = spare.clone();
+        let moved = Rc::new(Cell::new(0));
+        let body = Pulled::new(body, moved.clone(), headers::strip_reserved);
         let answer = async move {
-            let response =
-                sender.send_request(Request::from_parts(head, Pulled::new(body))).await?;
+            let response = sender.send_request(Request::from_parts(head, body)).await?;
             spawn_local(async move {
                 // Ready again once the answer was read whole.
                 if sender.ready().await.is_ok() && spare.borrow().len() < SPARE {
@@ -122,7 +127,7 @@ impl App {
             });
             Ok(response)
         };
-        Ok((Answer::H1(Box::pin(answer)), None))
+        Ok((Answer::H1(Box::pin(answer), moved), None))
     }
 
     async fn open_http1(&self, to: &ToApp) -> Result<SendRequest<Pulled>, Fault> {

@@ -60,7 +60,8 @@ impl Endpoint {
 /// A call that waits for its response head: counted in every limit that says "in flight".
 pub struct Pending {
     endpoint: Option<(Rc<Endpoint>, Instant)>,
-    _counts: (Count, Count),
+    _in_endpoint: Count,
+    in_upstream: Option<Count>,
 }
 
 /// One more in a count of the whole process, until it is dropped.
@@ -84,9 +85,14 @@ impl Drop for Count {
 
 impl Pending {
     /// A call that is about to go to this endpoint.
-    pub fn new(endpoint: Rc<Endpoint>, counts: (Count, Count), now: Instant) -> Self {
+    pub fn new(endpoint: Rc<Endpoint>, in_endpoint: Count, now: Instant) -> Self {
         endpoint.in_flight.set(endpoint.in_flight.get() + 1);
-        Self { endpoint: Some((endpoint, now)), _counts: counts }
+        Self { endpoint: Some((endpoint, now)), _in_endpoint: in_endpoint, in_upstream: None }
+    }
+
+    /// Keeps its place in the upstream's count, too.
+    pub fn hold(&mut self, in_upstream: Count) {
+        self.in_upstream = Some(in_upstream);
     }
 
     /// The head came: the time it took is the endpoint's speed.

@@ -74,7 +74,7 @@ impl Upstream {
     /// Takes a snapshot in. Endpoints that stay keep their connections; calls on one that goes
     /// end by themselves.
     pub fn apply(
-        &self,
+        self: &Rc<Self>,
         snapshot: Arc<snapshot::Upstream>,
         pool: impl Fn(&snapshot::Endpoint) -> Rc<Pool>,
         now: Instant,
@@ -91,13 +91,29 @@ impl Upstream {
             .map(|of| {
                 known
                     .remove(&(of.address, of.identity.clone()))
-                    .unwrap_or_else(|| Endpoint::new(&self.name, of.clone(), pool(of), now))
+                    .unwrap_or_else(|| self.endpoint(of, pool(of), now))
             })
             .collect();
         *self.up.borrow_mut() = endpoints.iter().filter(|e| e.down().is_none()).cloned().collect();
         *self.endpoints.borrow_mut() = endpoints;
         *self.snapshot.borrow_mut() = Some(snapshot);
         self.arrived.notify_waiters();
+    }
+
+    fn endpoint(
+        self: &Rc<Self>,
+        of: &snapshot::Endpoint,
+        pool: Rc<Pool>,
+        now: Instant,
+    ) -> Rc<Endpoint> {
+        let endpoint = Endpoint::new(&self.name, of.clone(), pool, now);
+        let (upstream, known) = (Rc::downgrade(self), Rc::downgrade(&endpoint));
+        endpoint.pool.on_fault(move |fault| {
+            if let (Some(upstream), Some(endpoint)) = (upstream.upgrade(), known.upgrade()) {
+                upstream.take_out(&endpoint, fault.clone());
+            }
+        });
+        endpoint
     }
 
     /// The better of two endpoints chosen at random (P2C), none that was tried before.
@@ -126,7 +142,7 @@ impl Upstream {
     }
 
     /// Takes an endpoint out until it can be connected again.
-    pub fn take_out(self: &Rc<Self>, endpoint: &Rc<Endpoint>, fault: ConnectFault) {
+    fn take_out(self: &Rc<Self>, endpoint: &Rc<Endpoint>, fault: ConnectFault) {
         if !endpoint.set_down(Some(fault)) {
             return;
         }
@@ -197,19 +213,14 @@ async fn bring_back(upstream: Weak<Upstream>, endpoint: Weak<Endpoint>) {
         let (Some(upstream), Some(endpoint)) = (upstream.upgrade(), endpoint.upgrade()) else {
             return;
         };
-        match endpoint.pool.lease().await {
-            Ok(_connected) => {
-                endpoint.set_down(None);
-                let is_member =
-                    upstream.endpoints.borrow().iter().any(|e| Rc::ptr_eq(e, &endpoint));
-                if is_member {
-                    upstream.up.borrow_mut().push(endpoint);
-                }
-                return;
+        // Where it fails, its pool tells the new reason.
+        if endpoint.pool.lease().await.is_ok() {
+            endpoint.set_down(None);
+            let is_member = upstream.endpoints.borrow().iter().any(|e| Rc::ptr_eq(e, &endpoint));
+            if is_member {
+                upstream.up.borrow_mut().push(endpoint);
             }
-            Err(fault) => {
-                endpoint.set_down(Some(fault));
-            }
+            return;
         }
     }
 }

@@ -3,8 +3,10 @@
 //! Invariant: the sender is given credit for a piece only by [`Body::release`], once the piece
 //! went on; this is what lets a slow reader hold back a fast writer, end to end.
 
+use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -102,12 +104,15 @@ impl Body {
 pub struct Pulled {
     body: Body,
     owed: usize,
+    moved: Rc<Cell<u64>>,
+    clean: fn(&mut HeaderMap),
 }
 
 impl Pulled {
-    /// Wraps a body for hyper.
-    pub fn new(body: Body) -> Self {
-        Self { body, owed: 0 }
+    /// Wraps a body for hyper. `moved` counts the pieces that went, `clean` takes off trailers
+    /// what must not go.
+    pub fn new(body: Body, moved: Rc<Cell<u64>>, clean: fn(&mut HeaderMap)) -> Self {
+        Self { body, owed: 0, moved, clean }
     }
 }
 
@@ -126,8 +131,12 @@ impl http_body::Body for Pulled {
         Poll::Ready(match ready!(self.body.poll_piece(cx)) {
             None => None,
             Some(Err(e)) => Some(Err(e)),
-            Some(Ok(Piece::Trailers(trailers))) => Some(Ok(Frame::trailers(trailers))),
+            Some(Ok(Piece::Trailers(mut trailers))) => {
+                (self.clean)(&mut trailers);
+                Some(Ok(Frame::trailers(trailers)))
+            }
             Some(Ok(Piece::Data(data))) => {
+                self.moved.set(self.moved.get() + 1);
                 self.owed = data.len();
                 Some(Ok(Frame::data(data)))
             }

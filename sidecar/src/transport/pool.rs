@@ -3,7 +3,8 @@
 //! A connection counts as opened only once the other end's first bytes were read: until then
 //! nothing was sent on it, so a refusal (TLS 1.3 tells a refused client no sooner) costs no call.
 //! Another connection opens when streams run out or when a call on the present one is stalled on
-//! flow control, so that one stalled call never stops others.
+//! flow control, so that one stalled call never stops others. An attempt belongs to the pool: a
+//! caller that gives up does not end it, and whoever watches the pool hears of its failure.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
-use tokio::sync::Mutex;
+use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
@@ -80,15 +81,30 @@ pub struct Settings {
     pub idle: Duration,
 }
 
+/// What frames of a few bytes may cost beyond their payload, in connection windows: h2 counts 256
+/// bytes for each that is unread. With less, a stream of small messages that is read a moment late
+/// ends its connection; with more, frames cost more memory than the window bounds.
+pub const SMALL_FRAMES: usize = 4;
+
+/// Streams that we reset and still take late frames for.
+const RESET_STREAMS: usize = 4096;
+
+type OnFault = Box<dyn Fn(&ConnectFault)>;
+
 /// The connections to one address.
 pub struct Pool {
     connect: Box<dyn Connect>,
     settings: Rc<Settings>,
     connections: RefCell<Vec<Rc<Connection>>>,
     /// One attempt at a time; who waits shares its outcome.
-    turn: Mutex<()>,
-    attempts: Cell<u64>,
-    last_fault: RefCell<Option<ConnectFault>>,
+    attempt: RefCell<Option<Rc<Attempt>>>,
+    on_fault: RefCell<Option<OnFault>>,
+}
+
+#[derive(Default)]
+struct Attempt {
+    outcome: RefCell<Option<Result<(), ConnectFault>>>,
+    ended: Notify,
 }
 
 struct Connection {
@@ -110,10 +126,14 @@ impl Pool {
             connect,
             settings,
             connections: RefCell::default(),
-            turn: Mutex::new(()),
-            attempts: Cell::new(0),
-            last_fault: RefCell::new(None),
+            attempt: RefCell::default(),
+            on_fault: RefCell::default(),
         })
+    }
+
+    /// Tells whoever watches of each attempt that failed, also where its caller has gone.
+    pub fn on_fault(&self, tell: impl Fn(&ConnectFault) + 'static) {
+        *self.on_fault.borrow_mut() = Some(Box::new(tell));
     }
 
     /// A place on a connection that takes calls, without waiting, where there is one.
@@ -126,13 +146,19 @@ impl Pool {
     /// # Errors
     /// Where no connection could be opened. Nothing was sent.
     pub async fn lease(self: &Rc<Self>) -> Result<Lease, ConnectFault> {
-        if let Some(lease) = self.ready() {
-            return Ok(lease);
-        }
-        match self.grow().await {
-            Ok(connection) => Ok(Lease::new(connection)),
-            // A stalled connection is better than none.
-            Err(fault) => self.pick().map(Lease::new).ok_or(fault),
+        loop {
+            if let Some(lease) = self.ready() {
+                return Ok(lease);
+            }
+            if self.connections.borrow().len() >= self.settings.connections {
+                let message = format!("all {} connections are full", self.settings.connections);
+                let full = ConnectFault { stage: ConnectStage::Full, message };
+                return self.pick().map(Lease::new).ok_or(full);
+            }
+            if let Err(fault) = self.attempt().outcome().await {
+                // A stalled connection is better than none.
+                return self.pick().map(Lease::new).ok_or(fault);
+            }
         }
     }
 
@@ -149,29 +175,29 @@ impl Pool {
         free.min_by_key(|c| (c.stalled.get(), c.streams.get())).cloned()
     }
 
-    async fn grow(self: &Rc<Self>) -> Result<Rc<Connection>, ConnectFault> {
-        let seen = self.attempts.get();
-        let _turn = self.turn.lock().await;
-        let others_ended = self.attempts.get() != seen;
-        if let Some(connection) = self.pick()
-            && (connection.stalled.get() == 0
-                || self.connections.borrow().len() >= self.settings.connections)
-        {
-            return Ok(connection);
+    /// The attempt under way, or a new one.
+    fn attempt(self: &Rc<Self>) -> Rc<Attempt> {
+        if let Some(attempt) = &*self.attempt.borrow() {
+            return attempt.clone();
         }
-        if others_ended && let Some(fault) = self.last_fault.borrow().clone() {
-            return Err(fault);
-        }
-        if self.connections.borrow().len() >= self.settings.connections {
-            let message = format!("all {} connections are full", self.settings.connections);
-            return Err(ConnectFault { stage: ConnectStage::Full, message });
-        }
-        let outcome = self.open().await;
-        self.attempts.set(self.attempts.get() + 1);
-        *self.last_fault.borrow_mut() = outcome.as_ref().err().cloned();
-        let connection = outcome?;
-        self.connections.borrow_mut().push(connection.clone());
-        Ok(connection)
+        let attempt = Rc::new(Attempt::default());
+        *self.attempt.borrow_mut() = Some(attempt.clone());
+        let (pool, ours) = (self.clone(), attempt.clone());
+        spawn_local(async move {
+            let outcome = pool.open().await.map(|connection| {
+                pool.connections.borrow_mut().push(connection);
+            });
+            pool.attempt.take();
+            if let (Err(fault), Some(tell)) = (&outcome, &*pool.on_fault.borrow())
+                // Where one is open, the address can be connected: it only takes no more.
+                && pool.pick().is_none()
+            {
+                tell(fault);
+            }
+            *ours.outcome.borrow_mut() = Some(outcome);
+            ours.ended.notify_waiters();
+        });
+        attempt
     }
 
     async fn open(self: &Rc<Self>) -> Result<Rc<Connection>, ConnectFault> {
@@ -225,13 +251,15 @@ impl Pool {
                 }
             };
             // What is dropped here takes the connection's calls with it.
+            let lifetime = async {
+                lifetime.await;
+                pending().await
+            };
             tokio::select! {
                 biased;
                 _ = &mut http2 => {}
                 () = dead => {}
-                () = lifetime => {
-                    let _ = http2.await;
-                }
+                () = lifetime => {}
             }
         });
         Ok(connection)
@@ -246,6 +274,11 @@ impl Pool {
             .initial_connection_window_size(settings.connection_window)
             .max_frame_size(settings.max_frame)
             .max_header_list_size(settings.max_header_list)
+            .data_frame_budget(settings.connection_window as usize * SMALL_FRAMES)
+            // Calls are cancelled by the hundred when a caller goes; what still comes for them is
+            // no fault of the other end.
+            .max_concurrent_reset_streams(RESET_STREAMS)
+            .max_local_error_reset_streams(None)
             .max_send_buffer_size(settings.stream_window as usize);
         builder
     }
@@ -267,6 +300,18 @@ async fn lifetime(pool: Weak<Pool>, connection: Weak<Connection>, not_after: Opt
         if expired || (idle && connections.len() > 1) {
             connections.retain(|other| !Rc::ptr_eq(other, &connection));
             return;
+        }
+    }
+}
+
+impl Attempt {
+    async fn outcome(&self) -> Result<(), ConnectFault> {
+        loop {
+            let ended = self.ended.notified();
+            if let Some(outcome) = &*self.outcome.borrow() {
+                return outcome.clone();
+            }
+            ended.await;
         }
     }
 }

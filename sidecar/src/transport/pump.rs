@@ -1,11 +1,12 @@
 //! Moves one direction of a call: a body into an HTTP/2 stream.
 //!
 //! Invariant: at most one piece is held. It is read only when the one before it went on, and its
-//! sender gets credit only then.
+//! sender gets credit only then. Small pieces that are there already go on as one: a burst of small
+//! messages costs the next hop few frames, and HTTP/2 libraries end connections for many.
 
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::SendStream;
 use http::HeaderMap;
 
@@ -17,11 +18,22 @@ pub struct Pump {
     body: Body,
     sink: SendStream<Bytes>,
     held: Bytes,
+    /// What was found behind the held piece while small ones were gathered.
+    found: Option<Found>,
     /// The held piece is the body's last.
     last: bool,
     /// Pieces that went on; what only asks "did anything move" compares this.
     moved: u64,
 }
+
+/// What a body answers when it is asked for a piece.
+type Found = Option<Result<Piece, BodyError>>;
+
+/// Below this many bytes, a piece waits for no other but takes along those that are there.
+const SMALL: usize = 1024;
+
+/// Gathered pieces are one frame of the size that every peer takes (RFC 9113 §4.2).
+const GATHERED: usize = 16 * 1024;
 
 /// How a pump ended.
 #[derive(Debug)]
@@ -37,7 +49,7 @@ pub enum End {
 impl Pump {
     /// A pump that has moved nothing yet.
     pub fn new(body: Body, sink: SendStream<Bytes>) -> Self {
-        Self { body, sink, held: Bytes::new(), last: false, moved: 0 }
+        Self { body, sink, held: Bytes::new(), found: None, last: false, moved: 0 }
     }
 
     /// True while a piece waits for the sink's flow-control window.
@@ -70,11 +82,20 @@ impl Pump {
                     Poll::Ready(Ok(())) => {}
                 }
             }
-            match self.body.poll_piece(cx) {
+            let polled = match self.found.take() {
+                Some(found) => Poll::Ready(found),
+                None => self.body.poll_piece(cx),
+            };
+            match polled {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(Piece::Data(data)))) => {
+                    let data = if data.len() < SMALL { self.gather(data, cx) } else { data };
                     // Known now, the end rides on the last DATA frame.
-                    self.last = self.body.is_end();
+                    self.last = match &self.found {
+                        Some(None) => true,
+                        Some(Some(_)) => false,
+                        None => self.body.is_end(),
+                    };
                     self.sink.reserve_capacity(data.len());
                     self.held = data;
                 }
@@ -88,6 +109,27 @@ impl Pump {
                 Poll::Ready(Some(Err(e))) => return Poll::Ready(End::Source(e)),
             }
         }
+    }
+
+    /// Takes along what is there behind a small piece.
+    fn gather(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
+        let mut gathered = BytesMut::new();
+        while gathered.len().max(first.len()) < GATHERED && !self.body.is_end() {
+            match self.body.poll_piece(cx) {
+                Poll::Ready(Some(Ok(Piece::Data(more)))) => {
+                    if gathered.is_empty() {
+                        gathered.extend_from_slice(&first);
+                    }
+                    gathered.extend_from_slice(&more);
+                }
+                Poll::Ready(found) => {
+                    self.found = Some(found);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        if gathered.is_empty() { first } else { gathered.freeze() }
     }
 
     /// Sends the held piece as far as the window allows.

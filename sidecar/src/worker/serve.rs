@@ -21,6 +21,7 @@ use crate::call::control::Control;
 use crate::transport::body::Body;
 use crate::transport::io::{Activity, Io, Protocol, Watched, detect};
 use crate::transport::keepalive::Keepalive;
+use crate::transport::pool::SMALL_FRAMES;
 
 /// What happens to each call of a connection: one of the two screens.
 pub trait Screen: 'static {
@@ -32,6 +33,9 @@ pub trait Screen: 'static {
         control: Control,
     ) -> impl Future<Output = Prepared>;
 }
+
+/// Streams that one connection may make us reset by breaking the protocol, in its whole life.
+const ERROR_RESETS: usize = 65_536;
 
 /// How connections are served.
 #[derive(Clone, Debug)]
@@ -121,6 +125,11 @@ async fn h2<S: Screen>(
         // Ours is the smaller one, so that the answer to a larger list is ours to write.
         .max_header_list_size(settings.max_header_list.saturating_mul(2))
         .max_concurrent_streams(settings.streams)
+        .data_frame_budget(settings.connection_window as usize * SMALL_FRAMES)
+        // A caller may cancel all that it has open at once.
+        .max_pending_accept_reset_streams(settings.streams as usize)
+        .max_concurrent_reset_streams(settings.streams as usize)
+        .max_local_error_reset_streams(Some(ERROR_RESETS))
         .max_send_buffer_size(settings.stream_window as usize);
     let handshake = builder.handshake::<_, Bytes>(io);
     let Ok(Ok(mut http2)) = tokio::time::timeout(settings.head_timeout, handshake).await else {

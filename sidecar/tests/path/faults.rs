@@ -303,3 +303,49 @@ async fn what_is_open_when_the_drain_ends_is_told_so() {
     let (status, _, reason) = Answer::read(answers).await.unwrap().status();
     assert_eq!((status.as_str(), reason.as_str()), ("14", "draining"));
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_endpoint_that_hangs_is_taken_out_although_its_callers_gave_up() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    // Accepts, and never says a word.
+    let mute = address("127.0.0.1:3");
+    let mut accepted = mesh.net.listen(mute);
+    let held = tokio::task::spawn_local(async move {
+        let mut held = Vec::new();
+        while let Some(pipe) = accepted.recv().await {
+            held.push(pipe);
+        }
+    });
+    mesh.endpoints(&[(mute, "echo"), (inbound_address(), "echo")]);
+    let mut client = mesh.client().await;
+    let mut failed = 0;
+    for _ in 0..100 {
+        let request = request().header("grpc-timeout", "500m").body(()).unwrap();
+        let answer = client.call(request, b"x").await.unwrap();
+        failed += usize::from(answer.status().0 != "0");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(failed <= 10, "{failed} of 100 calls went to the endpoint that hangs");
+    held.abort();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn calls_over_the_limit_are_told_that_it_is_reached() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, |_request, respond| async move {
+        std::future::pending::<()>().await;
+        drop(respond);
+    });
+    let mut client = mesh.client().await;
+    let mut open = Vec::new();
+    for _ in 0..256 {
+        open.push(client.open(grpc_request()));
+        tokio::task::yield_now().await;
+    }
+    let (status, message, reason) = refused(&mesh, grpc_request()).await;
+    assert_eq!((status.as_str(), reason.as_str()), ("14", "overloaded"), "{message}");
+    assert!(message.contains("256"), "{message}");
+}

@@ -88,7 +88,7 @@ async fn an_app_that_speaks_http1_is_called_in_it() {
                     let text = String::from_utf8_lossy(&head[..n]).to_lowercase();
                     assert!(text.starts_with("post /echo.v1.echo/say http/1.1"), "{text}");
                     assert!(text.contains("host: echo"), "{text}");
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: keep-alive\r\nkeep-alive: timeout=5\r\n\r\nok";
+                    let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: keep-alive\r\nkeep-alive: timeout=5\r\n\r\n2\r\nok\r\n0\r\n\r\n";
                     pipe.write_all(answer).await.unwrap();
                 }
             });

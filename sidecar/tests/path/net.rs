@@ -299,7 +299,8 @@ pub async fn push(send: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h
     while !data.is_empty() {
         send.reserve_capacity(data.len());
         if send.capacity() == 0 {
-            std::future::poll_fn(|cx| send.poll_capacity(cx)).await.transpose()?;
+            let capacity = std::future::poll_fn(|cx| send.poll_capacity(cx)).await;
+            capacity.ok_or(h2::Reason::STREAM_CLOSED)??;
             continue;
         }
         let n = send.capacity().min(data.len());
