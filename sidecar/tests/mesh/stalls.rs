@@ -17,7 +17,7 @@ use super::sidecar::Sidecar;
 const CALLERS: usize = 100;
 
 /// Stalled streams beside the first: more than a connection's window has place for.
-const STREAMS: usize = 7;
+const STREAMS: usize = 15;
 
 /// What a stalled stream may hold on its way, in messages of 16 KiB: 16 MiB of buffers.
 const HELD_BACK: usize = 1024;
