@@ -9,11 +9,11 @@ pub mod authorize;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use certs::{Peer, PeerFault};
-use http::HeaderValue;
 use http::request::Parts;
+use http::{HeaderValue, Method};
 use rustls::server::Acceptor;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::LazyConfigAcceptor;
@@ -34,6 +34,9 @@ use crate::worker::Worker;
 use crate::worker::door::{Door, Guest};
 use crate::worker::serve::{self, Screen};
 
+/// Lines about refused handshakes, on each worker.
+const LINES_A_SECOND: u32 = 10;
+
 /// Methods kept at hand a connection; the metrics bound them once more for the whole process.
 const SERIES: usize = 128;
 
@@ -43,7 +46,7 @@ pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static) {
         Ok(accepted) => accepted,
         Err(fault) => {
             worker.shard.handshake(Direction::Inbound, fault.label());
-            tracing::warn!(outcome = fault.label(), "inbound TLS handshake failed: {fault}");
+            worker.refused.borrow_mut().tell(&fault, Instant::now());
             return;
         }
     };
@@ -54,6 +57,31 @@ pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static) {
     let settings = worker.inbound_settings.clone();
     let screen = Inbound::new(worker.clone(), peer);
     serve::connection(io, protocol, door, settings, screen).await;
+}
+
+/// Logs refused handshakes, a few a second: whoever can connect must not fill the disk. The metric
+/// counts each.
+#[derive(Debug, Default)]
+pub struct Refused {
+    second: Option<Instant>,
+    told: u32,
+    untold: u64,
+}
+
+impl Refused {
+    fn tell(&mut self, fault: &PeerFault, now: Instant) {
+        if self.second.is_none_or(|second| now - second >= Duration::from_secs(1)) {
+            self.second = Some(now);
+            self.told = 0;
+        }
+        if self.told == LINES_A_SECOND {
+            self.untold += 1;
+            return;
+        }
+        self.told += 1;
+        let (outcome, untold) = (fault.label(), std::mem::take(&mut self.untold));
+        tracing::warn!(outcome, untold, "inbound TLS handshake failed: {fault}");
+    }
 }
 
 type Accepted<T> = (tokio_rustls::server::TlsStream<T>, Option<Protocol>, Guest);
@@ -96,11 +124,13 @@ pub struct Inbound {
 impl Screen for Inbound {
     async fn call(self: Rc<Self>, head: Parts, body: Body, control: Control) -> Prepared {
         let grpc = headers::is_grpc(&head.headers);
+        let head_only = head.method == Method::HEAD;
         let begin = Instant::now();
         let record = OnceCell::new();
         let outcome = self.send(head, body, control, grpc, begin, &record).await;
         Prepared {
             grpc,
+            head_only,
             edge: Edge::App,
             outcome,
             record: record.into_inner(),

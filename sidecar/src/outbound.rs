@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Method, Request};
 use tokio::time::{Instant, timeout};
 
 use crate::call::carry::{Edge, Prepared};
@@ -61,6 +61,7 @@ pub struct Outbound {
 struct Context {
     begin: Instant,
     grpc: bool,
+    head_only: bool,
     record: OnceCell<Record>,
     peer: OnceCell<Rc<str>>,
 }
@@ -70,12 +71,14 @@ impl Screen for Outbound {
         let context = Context {
             begin: Instant::now(),
             grpc: headers::is_grpc(&head.headers),
+            head_only: head.method == Method::HEAD,
             record: OnceCell::new(),
             peer: OnceCell::new(),
         };
         let outcome = self.send(head, body, control, &context).await;
         Prepared {
             grpc: context.grpc,
+            head_only: context.head_only,
             edge: Edge::Mesh,
             outcome,
             record: context.record.into_inner(),

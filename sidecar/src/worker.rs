@@ -25,6 +25,7 @@ use crate::call::headers;
 use crate::config::{AppProtocol, Config, Endpoints, ServiceName};
 use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
+use crate::inbound::Refused;
 use crate::inbound::app::{App, ToApp};
 use crate::inbound::authorize::Intentions;
 use crate::outbound::endpoint::Count;
@@ -83,6 +84,8 @@ pub struct Worker {
     pub shard: Rc<Shard>,
     /// What its connections to the mesh share.
     pub mesh: Rc<Mesh>,
+    /// What was refused at the inbound port.
+    pub refused: RefCell<Refused>,
     /// Places for TLS handshakes.
     pub handshakes: Semaphore,
     /// How connections from the mesh are served.
@@ -157,6 +160,7 @@ impl Worker {
         Rc::new(Self {
             shard,
             mesh,
+            refused: RefCell::default(),
             handshakes,
             inbound_settings: Rc::new(from_mesh),
             outbound_settings: Rc::new(from_app),

@@ -24,6 +24,8 @@ use crate::transport::pump::{End, Pump};
 pub struct Prepared {
     /// Whether the request is gRPC.
     pub grpc: bool,
+    /// Whether the answer has a head alone (HEAD).
+    pub head_only: bool,
     /// Whose answers these are.
     pub edge: Edge,
     /// Its place in the metrics; none where it did not get far enough to be told apart.
@@ -62,7 +64,7 @@ pub async fn over_h2(prepare: impl Future<Output = Prepared>, mut respond: SendR
         prepare.as_mut().poll(cx).map(Some)
     });
     let Some(prepared) = prepared.await else { return };
-    let Prepared { grpc, edge, mut record, outcome, reporter } = prepared;
+    let Prepared { grpc, head_only, edge, mut record, outcome, reporter } = prepared;
     let mut set_status = |status| {
         if let Some(record) = &mut record {
             record.set_status(status);
@@ -70,7 +72,7 @@ pub async fn over_h2(prepare: impl Future<Output = Prepared>, mut respond: SendR
     };
     let refuse = |fault: &Fault, respond: &mut SendResponse<Bytes>| {
         reporter.fault(fault);
-        answer(fault, grpc, respond);
+        answer(fault, grpc, head_only, respond);
         grpc.then_some(fault.code() as u8)
     };
     let mut exchange = match outcome {
@@ -125,13 +127,14 @@ pub async fn over_h2(prepare: impl Future<Output = Prepared>, mut respond: SendR
 }
 
 /// Answers with a fault before there was a head. A caller that is gone needs none.
-fn answer(fault: &Fault, grpc: bool, respond: &mut SendResponse<Bytes>) {
+fn answer(fault: &Fault, grpc: bool, head_only: bool, respond: &mut SendResponse<Bytes>) {
     if grpc {
         let _ = respond.send_response(fault.grpc_response(), true);
         return;
     }
     let (parts, body) = fault.http_response().into_parts();
-    if let Ok(mut sink) = respond.send_response(Response::from_parts(parts, ()), false) {
+    let sent = respond.send_response(Response::from_parts(parts, ()), head_only);
+    if let (Ok(mut sink), false) = (sent, head_only) {
         let _ = sink.send_data(body, true);
     }
 }
@@ -147,7 +150,7 @@ fn break_off(fault: &Fault, grpc: bool, sink: &mut SendStream<Bytes>) {
 
 /// Carries the answer of a call to hyper, for an HTTP/1.1 caller.
 pub async fn over_h1(prepare: impl Future<Output = Prepared>) -> Response<H1Answer> {
-    let Prepared { grpc, edge, record, outcome, reporter } = prepare.await;
+    let Prepared { grpc, edge, record, outcome, reporter, .. } = prepare.await;
     let mut answer = H1Answer { state: State::Whole(Bytes::new()), edge, record, reporter };
     let outcome = match outcome {
         Ok(mut exchange) => {

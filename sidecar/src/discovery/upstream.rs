@@ -16,6 +16,10 @@ use crate::telemetry::labels::{EndpointStanding, SnapshotKind};
 /// How often everything that depends on the time is looked at, at least.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long a name without an instance is watched for nobody: a mistyped name must not keep the
+/// place of a true one.
+const NOBODY: Duration = Duration::from_secs(10);
+
 impl Control {
     /// Publishes the endpoints of `name` until nobody calls it any more; returns the name.
     pub(super) async fn upstream(self: Arc<Self>, name: ServiceName) -> ServiceName {
@@ -54,7 +58,9 @@ impl Control {
                     };
                     if published.as_ref().is_some_and(is_used) {
                         called = now;
-                    } else if now.saturating_duration_since(called) >= idle {
+                    }
+                    let idle = if known == Endpoints::default() { idle.min(NOBODY) } else { idle };
+                    if now.saturating_duration_since(called) >= idle {
                         return name;
                     }
                 }
