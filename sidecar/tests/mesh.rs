@@ -32,6 +32,8 @@ mod process;
 mod programs;
 #[path = "mesh/real.rs"]
 mod real;
+#[path = "mesh/renewal.rs"]
+mod renewal;
 #[path = "mesh/sidecar.rs"]
 mod sidecar;
 #[path = "mesh/stalls.rs"]

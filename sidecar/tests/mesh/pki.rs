@@ -74,6 +74,14 @@ impl Pki {
     }
 }
 
+impl Pki {
+    /// Leaves nothing usable in this service's certificate file.
+    pub(crate) fn spoil(&self, service: &str) {
+        let path = self.files.path().join(format!("{service}.cert.pem"));
+        std::fs::write(path, "no certificate").unwrap();
+    }
+}
+
 /// A client that believes every server, as a hostile one would; with a certificate or without.
 pub(crate) fn reckless(identity: Option<&Identity>) -> Arc<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
