@@ -29,7 +29,7 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// For a request's head, and so also between two requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection older than this takes no further request: a client that never reads cannot keep
 /// its place for ever.
 const MAX_AGE: Duration = Duration::from_secs(300);

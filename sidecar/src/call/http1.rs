@@ -24,6 +24,10 @@ pub fn to_h2(head: &mut Parts) -> Result<(), Fault> {
     }
     let host = head.headers.remove(HOST);
     if head.uri.authority().is_none() || head.uri.scheme().is_none() {
+        if host.is_none() && head.version == Version::HTTP_11 {
+            let message = "an HTTP/1.1 request names its host (RFC 9112 §3.2), this one does not";
+            return Err(Fault::undelivered(Reason::Malformed, message));
+        }
         let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let built = Uri::builder().scheme("http").authority(host).path_and_query(path).build();

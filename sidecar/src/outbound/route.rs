@@ -32,11 +32,16 @@ pub fn upstream(uri: &Uri) -> Result<Cow<'_, str>, Fault> {
     if ServiceName::accepts(name) {
         return Ok(Cow::Borrowed(name));
     }
+    // A host is the same in any case (RFC 3986 §3.2.2).
+    let lower = name.to_ascii_lowercase();
+    if ServiceName::accepts(&lower) {
+        return Ok(Cow::Owned(lower));
+    }
     Err(Fault::undelivered(
         Reason::NoRoute,
         format!(
             "the authority \"{}\" names no service: expected \"<service>\" or \
-             \"<service>.service.consul\", in lower case letters, digits and hyphens",
+             \"<service>.service.consul\", in letters, digits and hyphens",
             shown(host)
         ),
     ))
@@ -49,8 +54,12 @@ fn shown(text: &str) -> &str {
 
 /// `user-service.service.consul`, with or without the last dot, names `user-service`.
 fn service_of(host: &str) -> &str {
+    const SUFFIX: &str = ".service.consul";
     let host = host.strip_suffix('.').unwrap_or(host);
-    host.strip_suffix(".service.consul").unwrap_or(host)
+    match host.len().checked_sub(SUFFIX.len()).and_then(|at| host.split_at_checked(at)) {
+        Some((name, suffix)) if suffix.eq_ignore_ascii_case(SUFFIX) => name,
+        _ => host,
+    }
 }
 
 fn is_address(host: &str) -> bool {
@@ -117,6 +126,8 @@ mod tests {
             ("http://user-service:9000/p.S/M", Some("user-service")),
             ("http://user-service.service.consul/p.S/M", Some("user-service")),
             ("http://user-service.service.consul.:80/p.S/M", Some("user-service")),
+            ("http://User-Service.Service.CONSUL/p.S/M", Some("user-service")),
+            ("http://USER/p.S/M", Some("user")),
             ("http://example.com/p.S/M", None),
             ("http://user_service/p.S/M", None),
         ] {
