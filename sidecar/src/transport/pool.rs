@@ -146,20 +146,22 @@ impl Pool {
     /// # Errors
     /// Where no connection could be opened. Nothing was sent.
     pub async fn lease(self: &Rc<Self>) -> Result<Lease, ConnectFault> {
-        loop {
+        // Others may have filled what was opened: each round opens another.
+        for _ in 0..=self.settings.connections {
             if let Some(lease) = self.ready() {
                 return Ok(lease);
             }
             if self.connections.borrow().len() >= self.settings.connections {
-                let message = format!("all {} connections are full", self.settings.connections);
-                let full = ConnectFault { stage: ConnectStage::Full, message };
-                return self.pick().map(Lease::new).ok_or(full);
+                break;
             }
             if let Err(fault) = self.attempt().outcome().await {
                 // A stalled connection is better than none.
                 return self.pick().map(Lease::new).ok_or(fault);
             }
         }
+        let message = format!("all {} connections are full", self.settings.connections);
+        let full = ConnectFault { stage: ConnectStage::Full, message };
+        self.pick().map(Lease::new).ok_or(full)
     }
 
     /// New calls go out on new connections; those open end with their calls.
@@ -239,6 +241,10 @@ impl Pool {
             streams: streams.clone(),
             stalled: Cell::new(0),
         });
+        if !connection.is_open() {
+            // The other end is on its way out, and says so to whoever comes.
+            return Err(failed(&"it was told to go away at once"));
+        }
         let keepalive = self.settings.keepalive;
         let lifetime = lifetime(Rc::downgrade(self), Rc::downgrade(&connection), not_after);
         spawn_local(async move {

@@ -138,3 +138,25 @@ async fn an_app_that_restarts_between_calls_costs_none() {
         life.await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_peer_that_sends_everyone_away_is_tried_a_bounded_number_of_times() {
+    let mesh = Mesh::new();
+    app(&mesh, echo);
+    mesh.echo.drain(outrigger::telemetry::labels::Direction::Inbound);
+    let mut connections = mesh.net.listen(inbound_address());
+    let worker = mesh.echo.clone();
+    let count = std::rc::Rc::new(std::cell::Cell::new(0));
+    let accepted = count.clone();
+    tokio::task::spawn_local(async move {
+        while let Some(pipe) = connections.recv().await {
+            accepted.set(accepted.get() + 1);
+            tokio::task::spawn_local(outrigger::inbound::connection(worker.clone(), pipe));
+        }
+    });
+    let mut client = mesh.client().await;
+    let answer = client.call(grpc_request(), b"x").await.unwrap();
+    // Served before the GOAWAY came, or told that nobody takes calls: never tried for ever.
+    assert!(["0", "14"].contains(&answer.status().0.as_str()), "{:?}", answer.status());
+    assert!(count.get() <= 3, "{} connections for one call", count.get());
+}
