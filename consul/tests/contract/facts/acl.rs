@@ -108,8 +108,11 @@ fn a_sidecar_lives_on_the_least_policy() {
         refused(client.agent().leaf("product-service").send().await, "service:write");
         // A sidecar registered here makes the agent fetch and keep its leaf, which it then hands to
         // any caller: what is on an agent's HTTP port is no secret among those who reach it.
-        let cached = client.agent().leaf("user-service").send().await.unwrap();
-        assert_eq!(cached.meta.cache, Some(consul::Cache::Hit));
+        eventually("the leaf that the agent keeps is handed out", async || {
+            let leaf = client.agent().leaf("user-service").send().await.ok()?;
+            (leaf.meta.cache == Some(consul::Cache::Hit)).then_some(())
+        })
+        .await;
         refused(client.agent().own().send().await, "agent:read");
         refused(client.agent().deregister("user-service").await, "service:write");
         let rule = Rule::Action(Action::Allow);
