@@ -5,6 +5,8 @@
 
 #[path = "launch/guard.rs"]
 mod guard;
+#[path = "launch/mark.rs"]
+mod mark;
 #[path = "launch/processes.rs"]
 mod processes;
 

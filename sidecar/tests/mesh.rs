@@ -20,6 +20,8 @@ mod instances;
 mod leaving;
 #[path = "mesh/load.rs"]
 mod load;
+#[path = "launch/mark.rs"]
+mod mark;
 #[path = "mesh/patterns.rs"]
 mod patterns;
 #[path = "mesh/pki.rs"]

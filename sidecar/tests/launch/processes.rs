@@ -1,25 +1,23 @@
-//! Processes as a test of `up` sees them: started with a mark in their environment, which
-//! everything they start inherits, and found by it in `/proc`. What is left when a test fails is
-//! killed with it.
+//! Processes as a test of `up` sees them: the program that it starts, and all that comes of it.
+//! What is left when a test fails is killed with it.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-const MARK: &str = "LAUNCH_TEST_MARK";
+use super::mark::Mark;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One run of the program, and everything that comes of it.
 pub(crate) struct Run {
-    mark: String,
+    mark: Mark,
     pub(crate) child: Child,
     lines: mpsc::UnboundedReceiver<String>,
     seen: String,
@@ -28,12 +26,12 @@ pub(crate) struct Run {
 impl Run {
     /// Starts `outrigger` with these arguments in this folder.
     pub(crate) fn start(dir: &Path, args: &[&str]) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let mark = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_outrigger"))
+        let mark = Mark::new();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+        mark.put_on(&mut command);
+        let mut child = command
             .args(args)
             .current_dir(dir)
-            .env(MARK, &mark)
             .env_remove("CONSUL_HTTP_ADDR")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -88,20 +86,7 @@ impl Run {
 
     /// The processes that have come of this run and are there, zombies apart.
     pub(crate) fn left(&self) -> Vec<(Pid, String)> {
-        let mark = format!("{MARK}={}", self.mark);
-        let marked = |pid: i32| {
-            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environ.split(|byte| *byte == 0).any(|word| word == mark.as_bytes())
-        };
-        let pids = fs::read_dir("/proc").unwrap().flatten();
-        pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-            .filter(|pid| marked(*pid))
-            .map(|pid| {
-                let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                let command = String::from_utf8_lossy(&command).replace('\0', " ");
-                (Pid::from_raw(pid).unwrap(), command)
-            })
-            .collect()
+        self.mark.left()
     }
 
     /// Waits until a process of this run has `text` in its command line.
@@ -111,23 +96,14 @@ impl Run {
 
     /// Waits until nothing is left of this run.
     pub(crate) async fn nothing_left(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let left = self.left();
-            if left.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < deadline, "still there: {left:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.mark.nothing_left().await;
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        for (pid, _) in self.left() {
-            let _ = kill_process(pid, Signal::KILL);
-        }
+        // The mark ends what has come of it.
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

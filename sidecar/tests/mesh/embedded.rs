@@ -1,5 +1,6 @@
 //! One command: the demonstration mesh on the embedded agent.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -7,13 +8,14 @@ use consul::api::Action;
 use futures_util::stream;
 use proto::user::v1::user_service_client::UserServiceClient;
 use proto::user::v1::{GetUserRequest, SyncUsersRequest, User};
+use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, timeout};
 use tonic::Code;
 
 use super::process::{PATIENCE, until};
 use super::programs::peer;
-use super::whole::Whole;
+use super::whole::{SERVICES, Whole};
 
 #[tokio::test]
 async fn a_plain_python_client_orders_through_the_mesh_and_an_unknown_user_is_named() {
@@ -87,4 +89,25 @@ async fn an_intention_turned_to_deny_ends_an_open_stream_within_a_second_and_nam
     })
     .await;
     mesh.end().await;
+}
+
+#[tokio::test]
+async fn a_kill_of_up_itself_takes_the_whole_mesh_with_it_and_frees_its_ports() {
+    let mut mesh = Whole::embedded().await.with_a_user().await;
+    let there = mesh.mark.left();
+    let count = |words: &str| there.iter().filter(|(_, line)| line.contains(words)).count();
+    // `up`, and each with its guard: Consul, four sidecars, the apps.
+    let apps = SERVICES.map(|service| count(&format!("/{service} ")));
+    assert_eq!((count(" agent "), count(" run "), apps), (2, 8, [2; 3]), "{there:?}");
+    assert_eq!(there.len(), 17, "{there:?}");
+    for port in &mesh.ports {
+        assert!(TcpListener::bind(("127.0.0.1", *port)).is_err(), "nobody listens on {port}");
+    }
+
+    mesh.up.signal(Signal::KILL);
+    mesh.up.ended().await;
+    mesh.mark.nothing_left().await;
+    for port in &mesh.ports {
+        TcpListener::bind(("127.0.0.1", *port)).unwrap();
+    }
 }

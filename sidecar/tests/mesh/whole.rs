@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tonic::transport::Channel;
 
 use super::authority::Authority;
+use super::mark::Mark;
 use super::ports::free;
 use super::process::Process;
 use super::programs::{outrigger, service};
@@ -37,6 +38,10 @@ pub(crate) struct Whole {
     /// The embedded agent's.
     pub(crate) dns: SocketAddr,
     pub(crate) consul: Client,
+    /// All that has come of it.
+    pub(crate) mark: Mark,
+    /// Every TCP port that something of it listens on.
+    pub(crate) ports: Vec<u16>,
     _folder: TempDir,
 }
 
@@ -53,11 +58,16 @@ impl Whole {
 
     async fn start(real: Option<&Authority>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let client = free();
-        std::fs::write(folder.path().join("mesh.toml"), mesh(client, real)).unwrap();
-        let [http, dns] = [free(), free()];
+        let (client, [http, dns]) = (free(), [free(), free()]);
+        let mut ports: Vec<u16> = [client, http, dns].iter().map(SocketAddr::port).collect();
+        let text = mesh(client, real, || {
+            ports.push(free().port());
+            ports[ports.len() - 1]
+        });
+        std::fs::write(folder.path().join("mesh.toml"), text).unwrap();
+        let mark = Mark::new();
         let mut command = outrigger();
-        command.arg("up").current_dir(folder.path());
+        mark.put_on(command.arg("up").current_dir(folder.path()));
         command.arg(format!("--consul-http={http}")).arg(format!("--consul-dns={dns}"));
         if let Some(real) = real {
             command.env("CONSUL_HTTP_ADDR", real.http.to_string());
@@ -69,7 +79,7 @@ impl Whole {
         };
         let mut up = Process::start("up", &mut command);
         up.line(&["Try, in another terminal"]).await;
-        Self { up, client, dns, consul, _folder: folder }
+        Self { up, client, dns, consul, mark, ports, _folder: folder }
     }
 
     /// A client's connection to a service of the mesh.
@@ -116,14 +126,14 @@ pub(crate) fn consul_at(http: SocketAddr, token: Token) -> Client {
     Client::new(Config { address, token, ..Config::default() }).unwrap()
 }
 
-fn mesh(client: SocketAddr, real: Option<&Authority>) -> String {
+fn mesh(client: SocketAddr, real: Option<&Authority>, mut port: impl FnMut() -> u16) -> String {
     let token_file = |service: &str| match real {
         Some(real) => format!("token_file = {:?}\n", real.token_file(service)),
         None => String::new(),
     };
     let mut text = String::new();
     for name in SERVICES {
-        let [app, inbound, outbound, admin] = [(); 4].map(|()| free().port());
+        let [app, inbound, outbound, admin] = [(); 4].map(|()| port());
         text.push_str(&format!(
             "[[service]]\nname = {name:?}\ncommand = [{:?}]\napp = {app}\ninbound = {inbound}\n\
              outbound = {outbound}\nadmin = {admin}\n{}env = {{ ADDR = \"{{app}}\", \
@@ -135,7 +145,7 @@ fn mesh(client: SocketAddr, real: Option<&Authority>) -> String {
     text.push_str(&format!(
         "[[service]]\nname = \"client\"\noutbound = {}\nadmin = {}\n{}",
         client.port(),
-        free().port(),
+        port(),
         token_file("client"),
     ));
     for (source, destination) in ALLOWED {
