@@ -1,7 +1,8 @@
 //! The app behind every pair of the benchmark: a gRPC server that costs as little as it can.
 //!
 //! Answers each call with the bytes that it was sent, or, where the path ends with a number, with one
-//! gRPC message of that many bytes. Invariant: every answer ends with the trailer `grpc-status: 0`.
+//! gRPC message of that many bytes; where it ends with `Stream`, each chunk goes back as it comes.
+//! Invariant: every answer ends with the trailer `grpc-status: 0`.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -63,19 +64,38 @@ async fn answer(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) -> Result<(), Failure> {
-    let size = request.uri().path().rsplit('/').next().and_then(|last| last.parse().ok());
-    let sent = read(request.into_body()).await?;
-    let message = match size {
-        Some(size) if size <= LARGEST => message(size),
-        _ => sent,
-    };
     let mut head = Response::new(());
     head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    let mut stream = respond.send_response(head, false)?;
-    write(&mut stream, message).await?;
+    let last = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let mut stream = if last == "Stream" {
+        let mut stream = respond.send_response(head, false)?;
+        echo(request.into_body(), &mut stream).await?;
+        stream
+    } else {
+        let size = last.parse().ok();
+        let sent = read(request.into_body()).await?;
+        let message = match size {
+            Some(size) if size <= LARGEST => message(size),
+            _ => sent,
+        };
+        let mut stream = respond.send_response(head, false)?;
+        write(&mut stream, message).await?;
+        stream
+    };
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
     Ok(stream.send_trailers(trailers)?)
+}
+
+/// Takes no more from the caller than it reads back.
+async fn echo(mut body: RecvStream, stream: &mut SendStream<Bytes>) -> Result<(), Failure> {
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk?;
+        let length = chunk.len();
+        write(stream, chunk).await?;
+        body.flow_control().release_capacity(length)?;
+    }
+    Ok(())
 }
 
 async fn read(mut body: RecvStream) -> Result<Bytes, Failure> {
