@@ -4,9 +4,15 @@
 
 #[path = "consul/agents.rs"]
 mod agents;
+#[path = "peers/guarded.rs"]
+mod guarded;
 #[path = "consul/life.rs"]
 mod life;
 #[path = "consul/loss.rs"]
 mod loss;
 #[path = "consul/mesh.rs"]
 mod mesh;
+#[path = "peers/peer.rs"]
+mod peer;
+#[path = "peers/ports.rs"]
+mod ports;

@@ -7,19 +7,22 @@
 mod guard;
 #[path = "launch/mark.rs"]
 mod mark;
+#[path = "peers/ports.rs"]
+mod ports;
 #[path = "launch/processes.rs"]
 mod processes;
 
 use std::net::TcpListener;
 use std::path::Path;
 
+use ports::free;
 use processes::Run;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// A mesh that is kept in its build, so that the tests need nothing but a shell.
 fn building(script: &str) -> TempDir {
-    let [app, inbound, outbound, admin, client, client_admin] = free_ports();
+    let [app, inbound, outbound, admin, client, client_admin] = [(); 6].map(|()| free().port());
     mesh(&format!(
         "[[service]]\nname = \"a\"\nbuild = {script:?}\ncommand = [\"true\"]\n\
          app = {app}\ninbound = {inbound}\noutbound = {outbound}\nadmin = {admin}\n\
@@ -33,14 +36,8 @@ fn mesh(text: &str) -> TempDir {
     dir
 }
 
-/// Ports that nobody listens on, all at once so that they differ.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
-}
-
 fn up(dir: &Path) -> Run {
-    let [http, dns] = free_ports().map(|port| format!("127.0.0.1:{port}"));
+    let [http, dns] = [(); 2].map(|()| free().to_string());
     Run::start(dir, &["up", "--consul-http", &http, "--consul-dns", &dns])
 }
 

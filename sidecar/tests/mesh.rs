@@ -24,9 +24,11 @@ mod load;
 mod mark;
 #[path = "mesh/patterns.rs"]
 mod patterns;
+#[path = "peers/peer.rs"]
+mod peer;
 #[path = "mesh/pki.rs"]
 mod pki;
-#[path = "mesh/ports.rs"]
+#[path = "peers/ports.rs"]
 mod ports;
 #[path = "mesh/process.rs"]
 mod process;
@@ -34,6 +36,8 @@ mod process;
 mod programs;
 #[path = "mesh/real.rs"]
 mod real;
+#[path = "../../certs/tests/certs/reckless.rs"]
+mod reckless;
 #[path = "mesh/renewal.rs"]
 mod renewal;
 #[path = "mesh/sidecar.rs"]

@@ -6,67 +6,14 @@ use std::time::Duration;
 
 use certs::{DevelopmentCa, Identity, NotSpiffe, Peer, PeerFault, Refusal, SpiffeId, TlsMin};
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, HandshakeKind, SignatureScheme, SupportedProtocolVersion,
-};
+use rustls::{ClientConfig, HandshakeKind};
 
+use crate::reckless::reckless;
 use crate::support::*;
-
-/// A client that believes every server, as a hostile one would; with a leaf or without.
-fn reckless_client(
-    identity: Option<&Identity>,
-    versions: &[&'static SupportedProtocolVersion],
-) -> Arc<ClientConfig> {
-    #[derive(Debug)]
-    struct Anyone;
-    impl ServerCertVerifier for Anyone {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, rustls::Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            default_provider().signature_verification_algorithms.supported_schemes()
-        }
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_protocol_versions(versions)
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone));
-    Arc::new(match identity {
-        None => builder.with_no_client_auth(),
-        Some(identity) => builder.with_client_cert_resolver(
-            identity.client_config(identity.leaf().id()).client_auth_cert_resolver.clone(),
-        ),
-    })
-}
 
 #[tokio::test]
 async fn the_right_peer_is_accepted_both_ways_and_its_id_handed_on() {
@@ -85,7 +32,7 @@ async fn the_right_peer_is_accepted_both_ways_and_its_id_handed_on() {
 #[tokio::test]
 async fn a_client_without_a_certificate_is_refused_and_told_so() {
     let api = identity(&ca(), "api");
-    let outcome = connect(reckless_client(None, &[&TLS13]), server_at(&api, now())).await;
+    let outcome = connect(Arc::new(reckless(None, &[&TLS13])), server_at(&api, now())).await;
     assert_eq!(outcome.server.unwrap_err(), PeerFault::NoCertificate);
     assert_eq!(outcome.client.unwrap_err(), PeerFault::Refused(Refusal::NoCertificate));
 }
@@ -93,7 +40,7 @@ async fn a_client_without_a_certificate_is_refused_and_told_so() {
 #[tokio::test]
 async fn a_client_of_another_ca_is_refused_and_told_so() {
     let (web, api) = (identity(&ca(), "web"), identity(&ca(), "api"));
-    let outcome = connect(reckless_client(Some(&web), &[&TLS13]), server_at(&api, now())).await;
+    let outcome = connect(Arc::new(reckless(Some(&web), &[&TLS13])), server_at(&api, now())).await;
     assert_eq!(outcome.server.unwrap_err(), PeerFault::UnknownIssuer);
     assert_eq!(outcome.client.unwrap_err(), PeerFault::Refused(Refusal::UnknownIssuer));
 }
@@ -268,7 +215,7 @@ fn client_with(cert: &str, key: &KeyPair) -> Arc<ClientConfig> {
     use rustls::pki_types::PrivateKeyDer;
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let key = rustls::sign::CertifiedKey::from_der(certificates(cert), key, &default_provider());
-    let mut client = ClientConfig::clone(&reckless_client(None, &[&TLS13]));
+    let mut client = reckless(None, &[&TLS13]);
     client.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(key.unwrap()));
     Arc::new(client)
 }
@@ -277,7 +224,7 @@ fn client_with(cert: &str, key: &KeyPair) -> Arc<ClientConfig> {
 async fn a_peer_of_tls_1_2_is_refused_by_default_and_accepted_where_allowed() {
     let ca = ca();
     let (web, strict) = (identity(&ca, "web"), identity(&ca, "api"));
-    let old = reckless_client(Some(&web), &[&TLS12]);
+    let old = Arc::new(reckless(Some(&web), &[&TLS12]));
     let outcome = connect(old.clone(), server_at(&strict, now())).await;
     assert_eq!(outcome.server.unwrap_err().label(), "version");
     assert_eq!(outcome.client.unwrap_err(), PeerFault::Refused(Refusal::Version));

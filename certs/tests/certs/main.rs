@@ -7,4 +7,5 @@ mod authority;
 mod files;
 mod handshakes;
 mod material;
+mod reckless;
 mod support;

@@ -12,4 +12,10 @@
 mod target;
 mod dns;
 mod facts;
+#[path = "../../../sidecar/tests/peers/guarded.rs"]
+mod guarded;
 mod http;
+#[path = "../../../sidecar/tests/peers/peer.rs"]
+mod peer;
+#[path = "../../../sidecar/tests/peers/ports.rs"]
+mod ports;

@@ -1,18 +1,14 @@
 //! The agents that the facts are checked against, started on free ports and ended with the test.
 
 use std::{
-    future::Future,
-    io::Write,
-    net::{SocketAddr, TcpListener, UdpSocket},
-    path::{Path, PathBuf},
-    pin::Pin,
-    process::{Child, Command, Stdio},
-    sync::OnceLock,
-    time::Duration,
+    future::Future, net::SocketAddr, pin::Pin, process::Command, sync::OnceLock, time::Duration,
 };
 
 use consul::{Address, Client, Config, Token, api::Action};
 use tempfile::TempDir;
+
+pub(crate) use crate::guarded::Guarded;
+use crate::{peer::peer, ports::free};
 
 /// Which agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,17 +123,8 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Free for TCP and UDP when they are picked.
     pub(crate) fn free() -> Ports {
-        let held: [(TcpListener, UdpSocket); 4] = std::array::from_fn(|_| {
-            loop {
-                let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-                if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()) {
-                    return (tcp, udp);
-                }
-            }
-        });
-        let [http, dns, server, lan] = held.map(|(tcp, _)| tcp.local_addr().unwrap().port());
+        let [http, dns, server, lan] = [(); 4].map(|()| free().port());
         Ports { http, dns, server, lan }
     }
 }
@@ -223,8 +210,7 @@ fn shared(kind: Kind) -> Option<(SocketAddr, SocketAddr)> {
 
 /// Starts Consul with arguments of its own; it is not ready yet.
 pub(crate) fn real(ports: Ports, arguments: &[&str]) -> Option<(Guarded, At)> {
-    let program = program()?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(peer("consul")?);
     command.args(["agent", "-client", "127.0.0.1", "-bind", "127.0.0.1", "-node", "contract"]);
     for (flag, port) in [
         ("-http-port", i32::from(ports.http)),
@@ -240,55 +226,6 @@ pub(crate) fn real(ports: Ports, arguments: &[&str]) -> Option<(Guarded, At)> {
     command.args(arguments);
     let child = Guarded::spawn(&command);
     Some((child, At::new(Kind::Real, loopback(ports.http), loopback(ports.dns))))
-}
-
-/// A process that ends with this value, and with the test's own process however that ends.
-pub(crate) struct Guarded(Child);
-
-impl Guarded {
-    fn spawn(command: &Command) -> Guarded {
-        // The shell holds the read end of a pipe from us: it closes when we are gone.
-        let script = "\"$@\" & child=$!; read -r _; kill -9 $child; wait $child";
-        let child = Command::new("sh")
-            .args(["-c", script, "sh"])
-            .arg(command.get_program())
-            .args(command.get_args())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Guarded(child)
-    }
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        if let Some(stdin) = &mut self.0.stdin {
-            let _ = stdin.write_all(b"\n");
-        }
-        let _ = self.0.wait();
-    }
-}
-
-/// Consul's program, brought by its recipe. Without it the facts fail in CI, and are told to be
-/// unchecked elsewhere.
-fn program() -> Option<&'static Path> {
-    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
-    PROGRAM
-        .get_or_init(|| {
-            let bring = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sidecar/tests/peers/bring");
-            let output = Command::new(&bring).arg("consul").output().unwrap();
-            if output.status.success() {
-                return Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
-            }
-            let why = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(std::env::var_os("CI").is_none(), "no real Consul in CI:\n{why}");
-            // Past the test harness's capture: a person must see it.
-            let _ = writeln!(std::io::stderr(), "NOT CHECKED against a real Consul:\n{why}");
-            None
-        })
-        .as_deref()
 }
 
 async fn wait_until_ready(at: &At) {

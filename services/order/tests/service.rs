@@ -3,6 +3,9 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "in tests, outside #[test] too")]
 
+#[path = "../../kit/tests/served/running.rs"]
+mod running;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -14,39 +17,26 @@ use proto::{
     user::v1::{CreateUserRequest, user_service_server::UserService as _},
 };
 use tempfile::TempDir;
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::net::TcpListener;
 use tonic::{
     Code, Request,
     transport::{Channel, Server, server::TcpIncoming},
 };
 use tower::util::MapRequestLayer;
 
+use running::{Running, serve};
+
 type Client = OrderServiceClient<Channel>;
 
 /// Of each call that came to the outbound port: its authority and headers.
 type Seen = Arc<Mutex<Vec<(String, http::HeaderMap)>>>;
 
-/// A service of this process, on a store of its own. Dropped, it stops.
-struct Running {
-    client: Client,
-    _stop: oneshot::Sender<()>,
-    _directory: TempDir,
-}
-
-async fn running(outbound: &str) -> Running {
-    let directory = TempDir::new().unwrap();
-    let url = format!("sqlite:{}", directory.path().join("order.db").display());
-    let variables = [("DATABASE_URL", url.as_str()), ("OUTBOUND", outbound)];
-    let service = order::start(&kit::Environment::from_variables(variables)).await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    tokio::spawn(async move {
-        let stopped = async { drop(stopped.await) };
-        kit::serve(listener, service, proto::FILE_DESCRIPTOR_SET, stopped).await.unwrap();
-    });
-    let client = Client::connect(format!("http://{address}")).await.unwrap();
-    Running { client, _stop: stop, _directory: directory }
+async fn running(outbound: &str) -> Running<Client> {
+    let start = async |url: &str| {
+        let variables = [("DATABASE_URL", url), ("OUTBOUND", outbound)];
+        order::start(&kit::Environment::from_variables(variables)).await
+    };
+    serve(start, Client::new).await
 }
 
 /// The user "1" and the product "1", which costs 19.99, behind one port.

@@ -2,34 +2,21 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "in tests, outside #[test] too")]
 
+#[path = "../../kit/tests/served/running.rs"]
+mod running;
+
 use proto::product::v1::{self, product_service_client::ProductServiceClient};
-use tempfile::TempDir;
-use tokio::{net::TcpListener, sync::oneshot};
 use tonic::{Code, transport::Channel};
+
+use running::{Running, serve};
 
 type Client = ProductServiceClient<Channel>;
 
-/// A service of this process, on a store of its own. Dropped, it stops.
-struct Running {
-    client: Client,
-    _stop: oneshot::Sender<()>,
-    _directory: TempDir,
-}
-
-async fn running() -> Running {
-    let directory = TempDir::new().unwrap();
-    let url = format!("sqlite:{}", directory.path().join("product.db").display());
-    let environment = kit::Environment::from_variables([("DATABASE_URL", &url)]);
-    let service = product::start(&environment).await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    tokio::spawn(async move {
-        let stopped = async { drop(stopped.await) };
-        kit::serve(listener, service, proto::FILE_DESCRIPTOR_SET, stopped).await.unwrap();
-    });
-    let client = Client::connect(format!("http://{address}")).await.unwrap();
-    Running { client, _stop: stop, _directory: directory }
+async fn running() -> Running<Client> {
+    let start = async |url: &str| {
+        product::start(&kit::Environment::from_variables([("DATABASE_URL", url)])).await
+    };
+    serve(start, Client::new).await
 }
 
 fn new(name: &str, price: f64) -> v1::CreateProductRequest {

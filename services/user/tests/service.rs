@@ -2,35 +2,22 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "in tests, outside #[test] too")]
 
+#[path = "../../kit/tests/served/running.rs"]
+mod running;
+
 use futures_util::stream;
 use proto::user::v1::{self, user_service_client::UserServiceClient};
-use tempfile::TempDir;
-use tokio::{net::TcpListener, sync::oneshot};
 use tonic::{Code, Status, transport::Channel};
+
+use running::{Running, serve};
 
 type Client = UserServiceClient<Channel>;
 
-/// A service of this process, on a store of its own. Dropped, it stops.
-struct Running {
-    client: Client,
-    _stop: oneshot::Sender<()>,
-    _directory: TempDir,
-}
-
-async fn running() -> Running {
-    let directory = TempDir::new().unwrap();
-    let url = format!("sqlite:{}", directory.path().join("new/user.db").display());
-    let environment = kit::Environment::from_variables([("DATABASE_URL", &url)]);
-    let service = user::start(&environment).await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    tokio::spawn(async move {
-        let stopped = async { drop(stopped.await) };
-        kit::serve(listener, service, proto::FILE_DESCRIPTOR_SET, stopped).await.unwrap();
-    });
-    let client = Client::connect(format!("http://{address}")).await.unwrap();
-    Running { client, _stop: stop, _directory: directory }
+async fn running() -> Running<Client> {
+    let start = async |url: &str| {
+        user::start(&kit::Environment::from_variables([("DATABASE_URL", url)])).await
+    };
+    serve(start, Client::new).await
 }
 
 fn new(email: &str) -> v1::CreateUserRequest {

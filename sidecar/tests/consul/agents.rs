@@ -1,16 +1,17 @@
 //! Consuls that the tests start, stop and start again on the same ports.
 
-use std::io::Write;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use consul::agent::{Agent, AgentConfig};
 use consul::{Address, Client, Config, Token};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+
+use crate::guarded::Guarded;
+use crate::peer::peer;
+use crate::ports::free;
 
 /// Which Consul.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +39,11 @@ impl Consul {
     /// A Consul that does not run yet; none where the real one cannot be had.
     pub(crate) fn down(kind: Kind, arguments: &[&str]) -> Option<Self> {
         if kind == Kind::Real {
-            program()?;
+            peer("consul")?;
         }
         let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
         let data = tempfile::tempdir().unwrap();
-        Some(Self { kind, ports: free_ports(), data, arguments, running: None })
+        Some(Self { kind, ports: [(); 4].map(|()| free().port()), data, arguments, running: None })
     }
 
     /// A Consul without ACLs that has a leader and a CA.
@@ -83,7 +84,7 @@ impl Consul {
                 Running::Embedded(Agent::start(config).await.unwrap())
             }
             Kind::Real => {
-                let mut command = Command::new(program().unwrap());
+                let mut command = Command::new(peer("consul").unwrap());
                 command.args(["agent", "-client", "127.0.0.1", "-bind", "127.0.0.1"]);
                 command.args(["-node", "n1", "-serf-wan-port=-1", "-grpc-port=-1"]);
                 command.arg("-grpc-tls-port=-1").arg(format!("-http-port={http}"));
@@ -119,67 +120,6 @@ impl Consul {
         })
         .await;
     }
-}
-
-fn free_ports<const N: usize>() -> [u16; N] {
-    let held: [(TcpListener, UdpSocket); N] = std::array::from_fn(|_| {
-        loop {
-            let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-            if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()) {
-                return (tcp, udp);
-            }
-        }
-    });
-    held.map(|(tcp, _)| tcp.local_addr().unwrap().port())
-}
-
-/// A process that ends with this value, and with the test's own process however that ends.
-struct Guarded(Child);
-
-impl Guarded {
-    fn spawn(command: &Command) -> Self {
-        // The shell holds the read end of a pipe from us: it closes when we are gone.
-        let script = "\"$@\" & child=$!; read -r _; kill -9 $child; wait $child";
-        let child = Command::new("sh")
-            .args(["-c", script, "sh"])
-            .arg(command.get_program())
-            .args(command.get_args())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        if let Some(stdin) = &mut self.0.stdin {
-            let _ = stdin.write_all(b"\n");
-        }
-        let _ = self.0.wait();
-    }
-}
-
-/// The real Consul, brought by its recipe. Without it the tests fail in CI, and are told to be
-/// unchecked elsewhere.
-fn program() -> Option<&'static Path> {
-    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
-    PROGRAM
-        .get_or_init(|| {
-            let bring = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/bring");
-            let output = Command::new(&bring).arg("consul").output().unwrap();
-            if output.status.success() {
-                return Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
-            }
-            let why = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(std::env::var_os("CI").is_none(), "no real Consul in CI:\n{why}");
-            // Past the test harness's capture: a person must see it.
-            let _ = writeln!(std::io::stderr(), "NOT CHECKED against a real Consul:\n{why}");
-            None
-        })
-        .as_deref()
 }
 
 /// Asks again until there is an answer, for a minute.

@@ -10,9 +10,9 @@ use consul::{Client, Token};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::peer::peer;
 use super::ports::free;
 use super::process::{Process, until};
-use super::programs::peer;
 use super::whole::{SERVICES, consul_at};
 
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../consul/config");

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, timeout};
 use tonic::Code;
 
+use super::peer::peer;
 use super::process::{PATIENCE, until};
-use super::programs::peer;
 use super::whole::{SERVICES, Whole};
 
 #[tokio::test]

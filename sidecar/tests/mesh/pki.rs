@@ -7,12 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use certs::{DevelopmentCa, Identity, Leaf, Roots, SpiffeId, TlsMin};
 use rustls::ClientConfig;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::TLS13;
-use rustls::{DigitallySignedStruct, SignatureScheme};
 use tempfile::TempDir;
+
+use super::reckless;
 
 const TRUST_DOMAIN: &str = "11111111-2222-3333-4444-555555555555.consul";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -82,57 +80,9 @@ impl Pki {
     }
 }
 
-/// A client that believes every server, as a hostile one would; with a certificate or without.
+/// A client that believes every server and speaks HTTP/2; with a certificate or without.
 pub(crate) fn reckless(identity: Option<&Identity>) -> Arc<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone));
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(identity) => builder.with_client_cert_resolver(
-            identity.client_config(identity.leaf().id()).client_auth_cert_resolver.clone(),
-        ),
-    };
+    let mut config = reckless::reckless(identity, &[&TLS13]);
     config.alpn_protocols = vec![b"h2".to_vec()];
     Arc::new(config)
-}
-
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

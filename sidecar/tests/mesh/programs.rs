@@ -1,6 +1,5 @@
-//! The programs that the tests run: this workspace's own, and those that others wrote.
+//! The programs of this workspace that the tests run.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -41,20 +40,4 @@ fn built() -> PathBuf {
     let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     folder.to_owned()
-}
-
-/// A program of somebody else, brought by its recipe. Without it a test fails in CI, and is told
-/// to be left out elsewhere.
-pub(crate) fn peer(name: &str) -> Option<PathBuf> {
-    let bring = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/bring");
-    let output = Command::new(bring).arg(name).output().unwrap();
-    if output.status.success() {
-        return Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()));
-    }
-    let why = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(std::env::var_os("CI").is_none(), "no {name} in CI:\n{why}");
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    // Past the test harness's capture: a person must see it.
-    let _ = writeln!(std::io::stderr(), "NOT RUN: {test}, as there is no {name}:\n{why}");
-    None
 }

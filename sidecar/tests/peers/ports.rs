@@ -1,5 +1,6 @@
-//! Free ports, none of them given twice: below the range that the system takes its own from, so
-//! that no outgoing connection can have one before its listener does.
+//! Free ports for what tests start, none of them given twice: below the range that the system takes
+//! its own from, so that no outgoing connection can have one before its listener does. The tests of
+//! the crate `consul` include this file too.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
