@@ -1,0 +1,123 @@
+//! What choosing where a call goes costs: the upstream it is for, its route, one of the endpoints.
+//!
+//! Each figure is paid once a call by the outbound side.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark may fail so")]
+#![allow(missing_docs, reason = "criterion's macro makes the entry point")]
+
+use std::future::Future;
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use certs::SpiffeId;
+use criterion::{Criterion, criterion_group, criterion_main};
+use http::{Request, Uri};
+use outrigger::config::{self, Config, ServiceName};
+use outrigger::discovery::snapshot;
+use outrigger::outbound::endpoint::{Count, Pending};
+use outrigger::outbound::route;
+use outrigger::outbound::upstream::Upstream;
+use outrigger::transport::pool::{Connect, ConnectFault, Opened, Pool, Settings};
+use tokio::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const PATH: &str = "/user.v1.UserService/GetUser";
+
+fn upstream_by_name(c: &mut Criterion) {
+    for (name, uri) in [
+        ("short name", "http://user-service/user.v1.UserService/GetUser"),
+        ("name in Consul's DNS", "http://user-service.service.consul/user.v1.UserService/GetUser"),
+        ("address, by gRPC service", "http://127.0.0.1:15001/user.v1.UserService/GetUser"),
+    ] {
+        let uri: Uri = uri.parse().unwrap();
+        c.bench_function(&format!("upstream/{name}"), |b| {
+            b.iter(|| route::upstream(black_box(&uri)).is_ok());
+        });
+    }
+}
+
+fn routes(c: &mut Criterion) {
+    let (head, ()) = Request::post(PATH).body(()).unwrap().into_parts();
+    for n in [0, 1, 16] {
+        let routes: String = (0..n)
+            .map(|n| {
+                format!(
+                    "[[upstreams.user-service.route]]\nmatch = {{ path = \"/other.Service/M{n}\" }}\n\
+                     timeout = \"1s\"\n"
+                )
+            })
+            .collect();
+        let upstream = upstream_config(&routes);
+        c.bench_function(&format!("route/none of {n} matches"), |b| {
+            b.iter(|| route::response_timeout(black_box(&upstream), black_box(&head)));
+        });
+    }
+}
+
+fn picking(c: &mut Criterion) {
+    for n in [1, 2, 3, 100] {
+        let now = Instant::now();
+        let upstream = Upstream::new("user-service", upstream_config(""));
+        upstream.apply(Arc::new(endpoints(n)), |_| pool(), now);
+        c.bench_function(&format!("pick/of {n}"), |b| {
+            b.iter(|| upstream.pick(&[], black_box(now)).is_ok());
+        });
+        if n == 3 {
+            c.bench_function("pick/of 3, counted and answered", |b| {
+                b.iter(|| {
+                    let endpoint = upstream.pick(&[], now).unwrap();
+                    let count = Count::admit(&endpoint.of.state.in_flight, 256).unwrap();
+                    Pending::new(endpoint, count, now).answered();
+                });
+            });
+        }
+    }
+}
+
+fn upstream_config(routes: &str) -> Arc<config::Upstream> {
+    let text = format!("[service]\nname = \"web\"\n{routes}");
+    let config = Config::from_toml(&text, SystemTime::now()).unwrap();
+    let name: ServiceName = "user-service".parse().unwrap();
+    config.upstreams.of(&name).clone()
+}
+
+fn endpoints(n: u16) -> snapshot::Upstream {
+    let identity = SpiffeId::for_consul("td.consul", "default", "dc1", "user-service").unwrap();
+    let endpoints = (0..n).map(|n| {
+        let address = SocketAddr::from(([127, 0, 0, 1], 21000 + n));
+        (address, identity.clone(), Arc::from("user-service"))
+    });
+    snapshot::Upstream::succeed(None, "user-service".into(), endpoints, 0)
+}
+
+/// The choice looks at no connection, so there is none.
+struct Nowhere;
+
+impl Connect for Nowhere {
+    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Opened, ConnectFault>> + '_>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+fn pool() -> Rc<Pool> {
+    let settings = Settings {
+        stream_window: 65_535,
+        connection_window: 4 * 65_535,
+        max_frame: 16_384,
+        max_header_list: 65_536,
+        connections: 1,
+        keepalive: None,
+        first_bytes: Duration::from_secs(1),
+        idle: Duration::from_secs(60),
+    };
+    Pool::new(Box::new(Nowhere), Rc::new(settings))
+}
+
+criterion_group!(benches, upstream_by_name, routes, picking);
+criterion_main!(benches);
