@@ -8,6 +8,7 @@ pub mod authorize;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -36,6 +37,9 @@ use crate::worker::serve::{self, Screen};
 
 /// Lines about refused handshakes, on each worker.
 const LINES_A_SECOND: u32 = 10;
+
+/// A handshake that takes longer waits for its peer, not for us.
+const PROMPT: Duration = Duration::from_millis(100);
 
 /// Methods kept at hand a connection; the metrics bound them once more for the whole process.
 const SERIES: usize = 128;
@@ -95,8 +99,15 @@ async fn handshake<T: Io>(worker: &Worker, io: T) -> Result<Accepted<T>, PeerFau
         // Whoever says nothing takes no place from who does.
         let hello = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
         // Fair: who came first is served first.
-        let _place = worker.handshakes.acquire().await;
-        hello.into_stream(identity.server_config()).await
+        let place = worker.handshakes.acquire().await;
+        let mut rest = pin!(hello.into_stream(identity.server_config()));
+        let prompt = timeout(PROMPT, &mut rest).await;
+        // Whoever says no more keeps no place, either.
+        drop(place);
+        match prompt {
+            Ok(done) => done,
+            Err(_) => rest.await,
+        }
     };
     let stream = match timeout(within, accepting).await {
         Ok(Ok(stream)) => stream,
@@ -198,13 +209,13 @@ impl Inbound {
             tracestate::put(&mut head.headers, &tracestate::Hop { deadline: None, attempt });
         }
         let app = worker.app()?;
-        let sending = app.send(head, body);
+        let sending = control.unless_ended(app.send(head, body, begin));
         let (answer, upload) = match deadline {
             Some(at) => match tokio::time::timeout_at(at, sending).await {
-                Ok(sent) => sent?,
+                Ok(sent) => sent??,
                 Err(_) => return Err(expired("before the app could be reached")),
             },
-            None => sending.await?,
+            None => sending.await??,
         };
         let limits = Limits { deadline, response: None, idle: worker.idle_timeout(grpc) };
         Ok(Exchange::new(app.whom.clone(), upload, answer, control, limits, None))

@@ -30,7 +30,7 @@ use crate::fault::{Fault, Reason};
 use crate::telemetry::labels::Direction;
 use crate::transport::body::Body;
 use crate::transport::io::Io;
-use crate::transport::pool::{ConnectFault, ConnectStage, Lease};
+use crate::transport::pool::{ConnectStage, Lease};
 use crate::transport::pump::Pump;
 use crate::worker::Worker;
 use crate::worker::door::Door;
@@ -40,6 +40,9 @@ use upstream::Upstream;
 
 /// One call goes to so many endpoints that cannot be connected before it is given up.
 const PASSED_OVER: usize = 3;
+
+/// One call looks at so many endpoints, those whose connections are full among them.
+const TRIED: usize = 16;
 
 /// Serves one connection from the app; `fixed` is the listener's own upstream, where it has one.
 pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static, fixed: Option<ServiceName>) {
@@ -122,13 +125,13 @@ impl Outbound {
         worker.check_size(&head.headers)?;
 
         let response = route::response_timeout(&upstream.config, &head);
-        let waiting = self.connect(&upstream, context.begin);
+        let waiting = control.unless_ended(self.connect(&upstream, context.begin));
         let (lease, endpoint, pending) = match deadline {
             Some(at) => match tokio::time::timeout_at(at, waiting).await {
-                Ok(connected) => connected?,
+                Ok(connected) => connected??,
                 Err(_) => return Err(expired(&format!("before \"{name}\" was connected"))),
             },
-            None => waiting.await?,
+            None => waiting.await??,
         };
         if let Some(at) = deadline {
             deadline::write(&mut head.headers, at, Instant::now());
@@ -156,8 +159,7 @@ impl Outbound {
             Some(snapshot) => snapshot,
             None => Box::pin(self.first_snapshot(upstream)).await?,
         };
-        let config = &upstream.config;
-        let limit = config.in_flight.get();
+        let limit = upstream.config.in_flight.get();
         let in_upstream = Count::admit(&snapshot.state.in_flight, limit).ok_or_else(|| {
             Fault::undelivered(
                 Reason::Overloaded,
@@ -166,57 +168,36 @@ impl Outbound {
         })?;
         snapshot.state.used.store(true, std::sync::atomic::Ordering::Relaxed);
         let mut tried = Vec::new();
-        let mut full = None;
-        loop {
-            let picked = match tried.len() {
-                PASSED_OVER => Err(upstream.none_left()),
-                _ => upstream.pick(&tried, begin),
-            };
-            let endpoint = match (picked, full.take()) {
-                (Ok(endpoint), still) => {
-                    full = still;
-                    endpoint
-                }
-                // What is only full is not broken.
-                (Err(_), Some(ConnectFault { message, .. })) => {
-                    return Err(Fault::undelivered(Reason::Overloaded, message));
-                }
-                (Err(fault), None) => return Err(fault),
-            };
-            let limit = config.in_flight_per_endpoint.get();
-            let Some(in_endpoint) = Count::admit(&endpoint.of.state.in_flight, limit) else {
-                full = Some(ConnectFault {
-                    stage: ConnectStage::Full,
-                    message: format!(
-                        "{limit} calls wait for an answer of {} already",
-                        endpoint.whom
-                    ),
-                });
+        let (mut failed, mut full) = (0, None);
+        while tried.len() < TRIED && failed < PASSED_OVER {
+            let Some(endpoint) = upstream.pick(&tried, begin) else { break };
+            // Another worker may have taken the last place since the choice.
+            let Some(in_endpoint) = upstream.admit(&endpoint) else {
                 tried.push(endpoint);
                 continue;
             };
             // From here on it counts in the endpoint's load: one that is slow to connect is slow.
             let mut pending = Pending::new(endpoint.clone(), in_endpoint, begin);
-            let leased = match endpoint.pool.ready() {
+            let leased = match endpoint.pool.ready(begin) {
                 Some(lease) => Ok(lease),
                 // Boxed: a call's own future stays small without the way to a new connection.
                 None => Box::pin(endpoint.pool.lease()).await,
             };
             match leased {
-                // Told to go away in the meantime: nothing was sent, and it was no failure.
-                Ok(lease) if !lease.is_open() => tried.push(endpoint),
                 Ok(lease) => {
                     pending.hold(in_upstream);
                     return Ok((lease, endpoint, pending));
                 }
                 Err(fault) if fault.stage == ConnectStage::Full => {
+                    pending.unsent();
                     full = Some(fault);
-                    tried.push(endpoint);
                 }
                 // The pool has told the upstream, which took the endpoint out.
-                Err(_) => tried.push(endpoint),
+                Err(_) => failed += 1,
             }
+            tried.push(endpoint);
         }
+        Err(upstream.none_left(full))
     }
 
     async fn first_snapshot(

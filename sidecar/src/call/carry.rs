@@ -10,7 +10,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::SendStream;
 use h2::server::SendResponse;
-use http::{HeaderMap, Response};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Frame;
 
 use super::exchange::{Ended, Exchange};
@@ -150,7 +151,7 @@ fn break_off(fault: &Fault, grpc: bool, sink: &mut SendStream<Bytes>) {
 
 /// Carries the answer of a call to hyper, for an HTTP/1.1 caller.
 pub async fn over_h1(prepare: impl Future<Output = Prepared>) -> Response<H1Answer> {
-    let Prepared { grpc, edge, record, outcome, reporter, .. } = prepare.await;
+    let Prepared { head_only, edge, record, outcome, reporter, .. } = prepare.await;
     let mut answer = H1Answer { state: State::Whole(Bytes::new()), edge, record, reporter };
     let outcome = match outcome {
         Ok(mut exchange) => {
@@ -164,8 +165,15 @@ pub async fn over_h1(prepare: impl Future<Output = Prepared>) -> Response<H1Answ
             edge.clean(&mut parts.headers);
             headers::strip_hop_by_hop(&mut parts.headers);
             parts.version = http::Version::HTTP_11;
-            answer.set_status(headers::grpc_status(&parts.headers));
-            answer.state = State::Open { body, exchange: Box::new(exchange), owed: 0 };
+            let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+            let left = length.and_then(|length| length.parse().ok());
+            answer.state = State::Open { body, exchange: Box::new(exchange), owed: 0, left };
+            if head_only
+                || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+            {
+                answer.set_status(None);
+            }
+            answer.note_end();
             Response::from_parts(parts, answer)
         }
         Err(ended) => {
@@ -178,7 +186,7 @@ pub async fn over_h1(prepare: impl Future<Output = Prepared>) -> Response<H1Answ
                 ),
             };
             answer.reporter.fault(&fault);
-            answer.set_status(grpc.then_some(fault.code() as u8));
+            answer.set_status(None);
             let (parts, body) = fault.http_response().into_parts();
             answer.state = State::Whole(body);
             Response::from_parts(parts, answer)
@@ -196,10 +204,26 @@ pub struct H1Answer {
 
 enum State {
     Whole(Bytes),
-    Open { body: Body, exchange: Box<Exchange>, owed: usize },
+    /// `left` of the length that its head states, after which hyper asks for nothing more.
+    Open {
+        body: Body,
+        exchange: Box<Exchange>,
+        owed: usize,
+        left: Option<u64>,
+    },
 }
 
 impl H1Answer {
+    /// An answer that goes out whole was not given up. (gRPC does not come over HTTP/1.1: there is
+    /// no status but HTTP's.)
+    fn note_end(&mut self) {
+        if let State::Open { body, left, .. } = &self.state
+            && (body.is_end() || *left == Some(0))
+        {
+            self.set_status(None);
+        }
+    }
+
     fn set_status(&mut self, status: Option<u8>) {
         if let Some(record) = &mut self.record {
             record.set_status(status);
@@ -216,7 +240,7 @@ impl http_body::Body for H1Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = &mut *self;
-        let State::Open { body, exchange, owed } = &mut this.state else {
+        let State::Open { body, exchange, owed, left } = &mut this.state else {
             let State::Whole(bytes) = &mut this.state else { return Poll::Ready(None) };
             let bytes = std::mem::take(bytes);
             return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
@@ -232,16 +256,20 @@ impl http_body::Body for H1Answer {
             Err(Ended::Fault(fault)) => fault,
             Err(Ended::CallerGone) => return Poll::Ready(None),
             Ok(()) => match ready!(body.poll_piece(cx)) {
-                None => return Poll::Ready(None),
+                None => {
+                    this.set_status(None);
+                    return Poll::Ready(None);
+                }
                 Some(Ok(Piece::Data(data))) => {
                     *owed = data.len();
+                    *left = left.map(|left| left.saturating_sub(data.len() as u64));
                     exchange.set_stalled_down(true);
+                    this.note_end();
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Some(Ok(Piece::Trailers(mut trailers))) => {
                     this.edge.clean(&mut trailers);
-                    let status = headers::grpc_status(&trailers);
-                    this.set_status(status);
+                    this.set_status(None);
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
                 Some(Err(e)) => exchange.broken(&e),
@@ -249,6 +277,7 @@ impl http_body::Body for H1Answer {
         };
         // hyper closes the connection without the last chunk.
         this.reporter.fault(&fault);
+        this.set_status(None);
         Poll::Ready(Some(Err(fault)))
     }
 

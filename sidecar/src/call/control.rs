@@ -1,8 +1,10 @@
 //! The hand by which a worker reaches a call that is open: a refusal, or the end of a drain.
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
@@ -62,6 +64,18 @@ impl Control {
     /// Keeps the call's place among the open streams until it ends.
     pub fn hold(&mut self, open: Count) {
         self.open = Some(open);
+    }
+
+    /// What a call waits for before it is sent, unless the call is ended first.
+    pub async fn unless_ended<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Fault> {
+        let mut waiting = pin!(waiting);
+        poll_fn(|cx| match waiting.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => {
+                self.poll_fault(cx).map_or(Poll::Pending, |fault| Poll::Ready(Err(fault)))
+            }
+        })
+        .await
     }
 
     /// The fault that ends the call, once there is one; else the task is woken when it comes.

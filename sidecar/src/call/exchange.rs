@@ -121,10 +121,7 @@ impl Exchange {
             }
             Answer::H1(response, _) => {
                 let response = ready!(response.as_mut().poll(cx));
-                let response = response.map_err(|e| {
-                    let message = format!("the connection to {} was lost: {e}", self.whom);
-                    Fault::after_send(Reason::UpstreamReset, message)
-                })?;
+                let response = response.map_err(|e| self.broken(&BodyError::H1(e)))?;
                 let (mut parts, incoming) = response.into_parts();
                 headers::strip_hop_by_hop(&mut parts.headers);
                 parts.version = Version::HTTP_2;
@@ -199,12 +196,12 @@ impl Exchange {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         loop {
             if self.timer.is_none() {
+                // What waits for the head begins only when the request has ended.
                 let Some((wait, at)) = self.next_wait() else { return Ok(()) };
                 self.timer = Some((wait, Box::pin(sleep_until(at))));
             }
             let Some((wait, sleep)) = &mut self.timer else { return Ok(()) };
             if sleep.as_mut().poll(cx).is_pending() {
-                // What waits for the head begins only when the request has ended.
                 return Ok(());
             }
             let wait = *wait;

@@ -11,12 +11,17 @@ use crate::fault::{Fault, Reason};
 /// What an HTTP/1.1 caller sends, in HTTP/2's form (RFC 9113 §8.3). What is in that form stays.
 ///
 /// # Errors
-/// `malformed` for an upgrade, and for a host and a target that make no URI.
+/// `malformed` for gRPC, an upgrade, and a host and a target that make no URI.
 pub fn to_h2(head: &mut Parts) -> Result<(), Fault> {
     // An HTTP/2 request may name its host in the header alone (RFC 9113 §8.3.1).
     let is_h2 = head.version >= Version::HTTP_2;
     if is_h2 && (head.uri.authority().is_some() || !head.headers.contains_key(HOST)) {
         return Ok(());
+    }
+    if !is_h2 && headers::is_grpc(&head.headers) {
+        // HTTP/1.1 callers drop the trailers that a gRPC status comes in.
+        let message = "gRPC needs HTTP/2 (with prior knowledge), this call came over HTTP/1.1";
+        return Err(Fault::undelivered(Reason::Malformed, message));
     }
     if head.headers.contains_key(UPGRADE) {
         let message = "an upgrade of the connection is not carried over the mesh";

@@ -12,6 +12,7 @@ use http::request::Parts;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
+use tokio::time::Instant;
 
 use crate::call::exchange::Answer;
 use crate::call::{headers, http1};
@@ -77,10 +78,15 @@ impl App {
     ///
     /// # Errors
     /// `app_unreachable` where nothing was sent.
-    pub async fn send(&self, head: Parts, body: Body) -> Result<(Answer, Option<Pump>), Fault> {
+    pub async fn send(
+        &self,
+        head: Parts,
+        body: Body,
+        now: Instant,
+    ) -> Result<(Answer, Option<Pump>), Fault> {
         match &self.speaks {
             Speaks::Grpc(pool) => {
-                let lease = match pool.ready() {
+                let lease = match pool.ready(now) {
                     Some(lease) => lease,
                     // Boxed, as is what follows: a call's own future stays small.
                     None => {

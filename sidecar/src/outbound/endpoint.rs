@@ -95,6 +95,13 @@ impl Pending {
         self.in_upstream = Some(in_upstream);
     }
 
+    /// Nothing was sent, and not by a failure: it tells nothing of the endpoint's speed.
+    pub fn unsent(mut self) {
+        if let Some((endpoint, _)) = self.endpoint.take() {
+            endpoint.in_flight.set(endpoint.in_flight.get() - 1);
+        }
+    }
+
     /// The head came: the time it took is the endpoint's speed.
     pub fn answered(mut self) {
         if let Some((endpoint, sent)) = self.endpoint.take() {

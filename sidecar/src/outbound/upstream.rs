@@ -7,13 +7,14 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Count, Endpoint};
 use crate::config;
 use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
@@ -116,29 +117,36 @@ impl Upstream {
         endpoint
     }
 
-    /// The better of two endpoints chosen at random (P2C), none that was tried before.
-    ///
-    /// # Errors
-    /// `no_endpoints`, in words that list why.
-    pub fn pick(&self, tried: &[Rc<Endpoint>], now: Instant) -> Result<Rc<Endpoint>, Fault> {
+    /// The better of two endpoints chosen at random (P2C) among those that have room for a call;
+    /// none that was tried before.
+    pub fn pick(&self, tried: &[Rc<Endpoint>], now: Instant) -> Option<Rc<Endpoint>> {
         let up = self.up.borrow();
-        let fresh = |endpoint: &&Rc<Endpoint>| !tried.iter().any(|t| Rc::ptr_eq(t, endpoint));
         let n = up.len();
         if n > 2 && tried.is_empty() {
             let first = fastrand::usize(..n);
             let second = (first + fastrand::usize(1..n)) % n;
             let (first, second) = (&up[first], &up[second]);
             let better = if first.load(now) <= second.load(now) { first } else { second };
-            return Ok(better.clone());
+            if self.has_room(better) {
+                return Some(better.clone());
+            }
         }
         // From a random place on, so that equals share.
         let start = if n > 1 { fastrand::usize(..n) } else { 0 };
         let turned = up[start..].iter().chain(&up[..start]);
-        let candidates = turned.filter(fresh).take(2);
-        candidates
-            .min_by(|a, b| a.load(now).total_cmp(&b.load(now)))
-            .cloned()
-            .ok_or_else(|| self.none_left())
+        let fresh = |endpoint: &&Rc<Endpoint>| !tried.iter().any(|t| Rc::ptr_eq(t, endpoint));
+        let candidates = turned.filter(|endpoint| fresh(endpoint) && self.has_room(endpoint));
+        candidates.take(2).min_by(|a, b| a.load(now).total_cmp(&b.load(now))).cloned()
+    }
+
+    fn has_room(&self, endpoint: &Endpoint) -> bool {
+        let in_flight = endpoint.of.state.in_flight.load(Ordering::Relaxed);
+        in_flight < self.config.in_flight_per_endpoint.get()
+    }
+
+    /// One more call that waits for this endpoint's answer, where it has room for it.
+    pub fn admit(&self, endpoint: &Endpoint) -> Option<Count> {
+        Count::admit(&endpoint.of.state.in_flight, self.config.in_flight_per_endpoint.get())
     }
 
     /// Takes an endpoint out until it can be connected again.
@@ -170,9 +178,21 @@ impl Upstream {
         }
     }
 
-    /// Why no endpoint takes a call.
-    pub fn none_left(&self) -> Fault {
+    /// Why no endpoint takes a call; `full` where the connections to one of them are.
+    pub fn none_left(&self, full: Option<ConnectFault>) -> Fault {
         let name = &self.name;
+        if let Some(fault) = full {
+            let message = format!("\"{name}\" takes no more calls: {}", fault.message);
+            return Fault::undelivered(Reason::Overloaded, message);
+        }
+        let up = self.up.borrow();
+        // What is only full is not broken.
+        if let Some(one) = up.first().filter(|_| !up.iter().any(|one| self.has_room(one))) {
+            let limit = self.config.in_flight_per_endpoint.get();
+            let message = format!("{limit} calls wait for an answer of {} already", one.whom);
+            return Fault::undelivered(Reason::Overloaded, message);
+        }
+        drop(up);
         let endpoints = self.endpoints.borrow();
         let critical = self.snapshot.borrow().as_ref().map_or(0, |snapshot| snapshot.critical);
         if endpoints.is_empty() && critical == 0 {

@@ -2,11 +2,14 @@
 //!
 //! A connection counts as opened only once the other end's first bytes were read: until then
 //! nothing was sent on it, so a refusal (TLS 1.3 tells a refused client no sooner) costs no call.
-//! Another connection opens when streams run out or when a call on the present one is stalled on
-//! flow control, so that one stalled call never stops others. An attempt belongs to the pool: a
-//! caller that gives up does not end it, and whoever watches the pool hears of its failure.
+//! Calls share the oldest connection that takes them, as frames that go out together cost least.
+//! Another one opens when streams run out or when a call on each of the present ones has been
+//! stalled on flow control for a while, so that one stalled call never stops others. An attempt
+//! belongs to the pool: a caller that gives up does not end it, and whoever watches the pool hears
+//! of its failure.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -19,7 +22,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::io::{Activity, Io, Watched};
 use super::keepalive::Keepalive;
@@ -86,6 +89,9 @@ pub struct Settings {
 /// ends its connection; with more, frames cost more memory than the window bounds.
 pub const SMALL_FRAMES: usize = 4;
 
+/// A call that waits for flow control for less is not stalled yet: a busy peer's windows come late.
+const STALLED_AFTER: Duration = Duration::from_millis(10);
+
 /// Streams that we reset and still take late frames for.
 const RESET_STREAMS: usize = 4096;
 
@@ -110,13 +116,16 @@ struct Attempt {
 struct Connection {
     sender: RefCell<SendRequest<Bytes>>,
     streams: Rc<Cell<usize>>,
-    stalled: Cell<usize>,
+    /// Since when which calls wait for flow control.
+    waiting: RefCell<BTreeSet<(Instant, u64)>>,
+    /// Tells apart those that began to wait at the same time.
+    waits: Cell<u64>,
 }
 
 /// A place for one call on a connection.
 pub struct Lease {
     connection: Rc<Connection>,
-    stalled: bool,
+    waiting: Option<(Instant, u64)>,
 }
 
 impl Pool {
@@ -136,9 +145,18 @@ impl Pool {
         *self.on_fault.borrow_mut() = Some(Box::new(tell));
     }
 
-    /// A place on a connection that takes calls, without waiting, where there is one.
-    pub fn ready(&self) -> Option<Lease> {
-        self.pick().filter(|connection| connection.stalled.get() == 0).map(Lease::new)
+    /// A place on the oldest connection that takes calls and has none stalled, without waiting,
+    /// where there is one.
+    pub fn ready(&self, now: Instant) -> Option<Lease> {
+        let mut connections = self.connections.borrow_mut();
+        loop {
+            let free = |c: &Rc<Connection>| c.has_room() && !c.is_stalled(now);
+            let at = connections.iter().position(free)?;
+            if connections[at].is_open() {
+                return Some(Lease::new(connections[at].clone()));
+            }
+            connections.remove(at);
+        }
     }
 
     /// A place on a connection; opens one where that is needed.
@@ -148,7 +166,7 @@ impl Pool {
     pub async fn lease(self: &Rc<Self>) -> Result<Lease, ConnectFault> {
         // Others may have filled what was opened: each round opens another.
         for _ in 0..=self.settings.connections {
-            if let Some(lease) = self.ready() {
+            if let Some(lease) = self.ready(Instant::now()) {
                 return Ok(lease);
             }
             if self.connections.borrow().len() >= self.settings.connections {
@@ -156,12 +174,12 @@ impl Pool {
             }
             if let Err(fault) = self.attempt().outcome().await {
                 // A stalled connection is better than none.
-                return self.pick().map(Lease::new).ok_or(fault);
+                return self.least_stalled().ok_or(fault);
             }
         }
         let message = format!("all {} connections are full", self.settings.connections);
         let full = ConnectFault { stage: ConnectStage::Full, message };
-        self.pick().map(Lease::new).ok_or(full)
+        self.least_stalled().ok_or(full)
     }
 
     /// New calls go out on new connections; those open end with their calls.
@@ -169,12 +187,12 @@ impl Pool {
         self.connections.borrow_mut().clear();
     }
 
-    /// The open connection with the fewest stalled, then the fewest open streams.
-    fn pick(&self) -> Option<Rc<Connection>> {
+    /// A place on the connection on which the fewest calls wait.
+    fn least_stalled(&self) -> Option<Lease> {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| connection.is_open());
         let free = connections.iter().filter(|connection| connection.has_room());
-        free.min_by_key(|c| (c.stalled.get(), c.streams.get())).cloned()
+        free.min_by_key(|c| (c.waiting.borrow().len(), c.streams.get())).cloned().map(Lease::new)
     }
 
     /// The attempt under way, or a new one.
@@ -192,7 +210,7 @@ impl Pool {
             pool.attempt.take();
             if let (Err(fault), Some(tell)) = (&outcome, &*pool.on_fault.borrow())
                 // Where one is open, the address can be connected: it only takes no more.
-                && pool.pick().is_none()
+                && pool.least_stalled().is_none()
             {
                 tell(fault);
             }
@@ -239,7 +257,8 @@ impl Pool {
         let connection = Rc::new(Connection {
             sender: RefCell::new(sender),
             streams: streams.clone(),
-            stalled: Cell::new(0),
+            waiting: RefCell::default(),
+            waits: Cell::new(0),
         });
         if !connection.is_open() {
             // The other end is on its way out, and says so to whoever comes.
@@ -331,17 +350,17 @@ impl Connection {
     fn has_room(&self) -> bool {
         self.streams.get() < self.sender.borrow().current_max_send_streams()
     }
+
+    fn is_stalled(&self, now: Instant) -> bool {
+        let waiting = self.waiting.borrow();
+        waiting.first().is_some_and(|(since, _)| now.duration_since(*since) >= STALLED_AFTER)
+    }
 }
 
 impl Lease {
     fn new(connection: Rc<Connection>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
-        Self { connection, stalled: false }
-    }
-
-    /// Whether the connection takes a new stream.
-    pub fn is_open(&self) -> bool {
-        self.connection.is_open()
+        Self { connection, waiting: None }
     }
 
     /// Opens a stream.
@@ -358,11 +377,18 @@ impl Lease {
 
     /// Says whether this call waits for flow control.
     pub fn set_stalled(&mut self, stalled: bool) {
-        if self.stalled != stalled {
-            self.stalled = stalled;
-            let count = &self.connection.stalled;
-            count.set(if stalled { count.get() + 1 } else { count.get() - 1 });
+        if stalled == self.waiting.is_some() {
+            return;
         }
+        let mut waiting = self.connection.waiting.borrow_mut();
+        if let Some(ended) = self.waiting.take() {
+            waiting.remove(&ended);
+            return;
+        }
+        let key = (Instant::now(), self.connection.waits.get());
+        self.connection.waits.set(key.1 + 1);
+        waiting.insert(key);
+        self.waiting = Some(key);
     }
 }
 

@@ -160,3 +160,59 @@ async fn a_peer_that_sends_everyone_away_is_tried_a_bounded_number_of_times() {
     assert!(["0", "14"].contains(&answer.status().0.as_str()), "{:?}", answer.status());
     assert!(count.get() <= 3, "{} connections for one call", count.get());
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn calls_share_a_connection_while_none_is_stalled() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    let opened = std::rc::Rc::new(std::cell::Cell::new(0));
+    let mut connections = mesh.net.listen(super::net::app_address());
+    let counted = opened.clone();
+    tokio::task::spawn_local(async move {
+        while let Some(pipe) = connections.recv().await {
+            counted.set(counted.get() + 1);
+            tokio::task::spawn_local(async move {
+                let mut server = h2::server::handshake(pipe).await.unwrap();
+                while let Some(Ok((request, respond))) = server.accept().await {
+                    tokio::task::spawn_local(echo(request, respond));
+                }
+            });
+        }
+    });
+    let mut client = mesh.client().await;
+    for _ in 0..5 {
+        let mut open = Vec::new();
+        for _ in 0..50 {
+            let (answer, mut send) = client.open(grpc_request());
+            send.send_data(Bytes::from(vec![7; 1_000]), true).unwrap();
+            open.push(answer);
+        }
+        for answer in open {
+            let answer = Answer::read(answer.await.unwrap()).await.unwrap();
+            assert_eq!((answer.body.len(), answer.status().0.as_str()), (1_000, "0"));
+        }
+    }
+    assert_eq!(opened.get(), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_stalled_handshake_keeps_its_place_for_a_moment_alone() {
+    let mesh = Mesh::with_app("[limits]\nhandshakes = 1");
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    // Says hello, and never a word more.
+    let mut stalled = mesh.net.connect(inbound_address()).unwrap();
+    let identity = mesh.identity("web");
+    let name = rustls::pki_types::ServerName::try_from("echo").unwrap();
+    let mut hello =
+        rustls::ClientConnection::new(identity.client_config(&mesh.id("echo")), name).unwrap();
+    let mut bytes = Vec::new();
+    hello.write_tls(&mut bytes).unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stalled, &bytes).await.unwrap();
+    let mut byte = [0];
+    tokio::io::AsyncReadExt::read_exact(&mut stalled, &mut byte).await.unwrap();
+    let begin = Instant::now();
+    let answer = mesh.client().await.call(grpc_request(), b"x").await.unwrap();
+    assert_eq!(answer.body, b"x");
+    assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+}

@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::net::{
-    Answer, Mesh, address, allow, app, echo, grpc_request, inbound_address, push, request,
+    Answer, Mesh, address, allow, app, app_address, echo, grpc_request, inbound_address, push,
+    request,
 };
 
 async fn refused(mesh: &Mesh, request: http::Request<()>) -> (String, String, String) {
@@ -348,4 +349,44 @@ async fn calls_over_the_limit_are_told_that_it_is_reached() {
     let (status, message, reason) = refused(&mesh, grpc_request()).await;
     assert_eq!((status.as_str(), reason.as_str()), ("14", "overloaded"), "{message}");
     assert!(message.contains("256"), "{message}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_full_endpoint_is_passed_over_while_another_has_room() {
+    let mesh = Mesh::with_caller("[limits]\nin_flight_per_endpoint = 1");
+    let endpoints: Vec<_> =
+        (1..=8).map(|n| (address(&format!("127.0.0.{n}:21000")), "echo")).collect();
+    mesh.endpoints(&endpoints);
+    for (at, _) in &endpoints {
+        mesh.serve_inbound_at(*at);
+    }
+    app(&mesh, |_request, respond| async move {
+        std::future::pending::<()>().await;
+        drop(respond);
+    });
+    let mut client = mesh.client().await;
+    let mut open: Vec<_> = endpoints.iter().map(|_| client.open(grpc_request())).collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for (answer, _) in &mut open {
+        assert!(futures_util::poll!(answer).is_pending(), "one call each finds its endpoint");
+    }
+    let (status, message, reason) = refused(&mesh, grpc_request()).await;
+    assert_eq!((status.as_str(), reason.as_str()), ("14", "overloaded"), "{message}");
+    assert!(message.contains("1 calls wait for an answer of \"echo\""), "{message}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_denial_reaches_a_call_that_waits_for_its_connection() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    // An app that accepts and says nothing.
+    let _silent = mesh.net.listen(app_address());
+    let mut client = mesh.client().await;
+    let (response, _send) = client.open(grpc_request());
+    let begin = tokio::time::Instant::now();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    mesh.echo.set_intentions(allow(&[]));
+    let (status, _, reason) = Answer::read(response.await.unwrap()).await.unwrap().status();
+    assert_eq!((status.as_str(), reason.as_str()), ("7", "denied"));
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
 }

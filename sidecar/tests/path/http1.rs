@@ -1,12 +1,14 @@
 //! HTTP/1.1 callers and apps, and what is no HTTP at all.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::spawn_local;
 
-use super::net::{Mesh, app, app_address, echo, grpc_request};
+use super::net::{Mesh, app, app_address, echo, grpc_request, push};
 
 async fn http1(mesh: &Mesh) -> hyper::client::conn::http1::SendRequest<Full<Bytes>> {
     let (sender, connection) =
@@ -113,4 +115,80 @@ async fn garbage_ends_the_connection_and_nothing_else() {
     assert!(answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
     let answer = mesh.client().await.call(grpc_request(), b"x").await.unwrap();
     assert_eq!(answer.body, b"x");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn grpc_over_http1_is_refused_in_words() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    let mut client = http1(&mesh).await;
+    let request = http::Request::post("/echo.v1.Echo/Say")
+        .header("host", "echo")
+        .header("content-type", "application/grpc")
+        .body(Full::new(Bytes::from_static(b"\0\0\0\0\0")))
+        .unwrap();
+    let response = client.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 400);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&body).contains("gRPC needs HTTP/2"), "{body:?}");
+}
+
+/// How many calls of `web` ended with this status.
+fn ended(mesh: &Mesh, status: &str) -> usize {
+    let status = format!("grpc_status=\"{status}\"");
+    Mesh::scrape(&mesh.web_metrics)
+        .lines()
+        .filter(|line| line.starts_with("outrigger_requests_total{") && line.contains(&status))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok())
+        .sum()
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_http1_caller_that_goes_after_the_head_has_given_up() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, |_request, mut respond| async move {
+        let mut send = respond.send_response(http::Response::new(()), false).unwrap();
+        push(&mut send, Bytes::from_static(b"a piece")).await.unwrap();
+        std::future::pending::<()>().await;
+        drop(send);
+    });
+    let mut raw = mesh.raw();
+    raw.write_all(b"GET / HTTP/1.1\r\nhost: echo\r\n\r\n").await.unwrap();
+    let mut read = [0; 4096];
+    let n = raw.read(&mut read).await.unwrap();
+    assert!(read[..n].starts_with(b"HTTP/1.1 200"));
+    assert_eq!((ended(&mesh, "NONE"), ended(&mesh, "CANCELLED")), (0, 0));
+    drop(raw);
+    for _ in 0..100 {
+        if ended(&mesh, "CANCELLED") == 1 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not counted as given up: {}", Mesh::scrape(&mesh.web_metrics));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_http1_answer_that_went_out_whole_was_not_given_up() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    // The end comes in a frame of its own, which nobody waits for behind a stated length.
+    app(&mesh, |request, mut respond| async move {
+        let length = request.uri().path().trim_start_matches('/');
+        let head = http::Response::builder().header("content-length", length).body(()).unwrap();
+        let mut send = respond.send_response(head, false).unwrap();
+        push(&mut send, Bytes::from_static(b"seven b")).await.unwrap();
+        tokio::task::yield_now().await;
+        send.send_data(Bytes::new(), true).unwrap();
+    });
+    let mut client = http1(&mesh).await;
+    for n in 1..=3 {
+        let request =
+            http::Request::get("/7").header("host", "echo").body(Full::new(Bytes::new())).unwrap();
+        let response = client.send_request(request).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "seven b");
+        assert_eq!((ended(&mesh, "NONE"), ended(&mesh, "CANCELLED")), (n, 0));
+    }
 }

@@ -95,6 +95,15 @@ impl Mesh {
 
     /// With more said of the app, as TOML.
     pub fn with_app(more: &str) -> Self {
+        Self::with("", more)
+    }
+
+    /// With more said of the caller's sidecar, as TOML.
+    pub fn with_caller(more: &str) -> Self {
+        Self::with(more, "")
+    }
+
+    fn with(caller: &str, callee: &str) -> Self {
         let net = Rc::new(Net::default());
         let now = SystemTime::now();
         let ca = DevelopmentCa::new(TRUST_DOMAIN.parse::<TrustDomain>().unwrap(), now).unwrap();
@@ -109,8 +118,8 @@ impl Mesh {
             let worker = Worker::new(Arc::new(config), metrics.shard(), dial, Shared::new(demand));
             (worker, metrics)
         };
-        let (web, web_metrics) = worker("web", "");
-        let (echo, echo_metrics) = worker("echo", &format!("app = \"127.0.0.1:50051\"\n{more}"));
+        let (web, web_metrics) = worker("web", caller);
+        let (echo, echo_metrics) = worker("echo", &format!("app = \"127.0.0.1:50051\"\n{callee}"));
         let mesh = Self { net, ca, web, echo, web_metrics, echo_metrics, _demanded: demanded };
         mesh.web.set_identity(mesh.identity("web"));
         mesh.echo.set_identity(mesh.identity("echo"));
@@ -140,7 +149,12 @@ impl Mesh {
 
     /// Serves the inbound side of `echo` at its address.
     pub fn serve_inbound(&self) {
-        let mut connections = self.net.listen(inbound_address());
+        self.serve_inbound_at(inbound_address());
+    }
+
+    /// Serves it at another address too.
+    pub fn serve_inbound_at(&self, address: SocketAddr) {
+        let mut connections = self.net.listen(address);
         let echo = self.echo.clone();
         spawn_local(async move {
             while let Some(pipe) = connections.recv().await {
