@@ -172,7 +172,10 @@ async fn calls_share_a_connection_while_none_is_stalled() {
         while let Some(pipe) = connections.recv().await {
             counted.set(counted.get() + 1);
             tokio::task::spawn_local(async move {
-                let mut server = h2::server::handshake(pipe).await.unwrap();
+                // A window that each call waits for, for a moment.
+                let mut server = h2::server::Builder::new();
+                server.initial_window_size(300);
+                let mut server = server.handshake::<_, Bytes>(pipe).await.unwrap();
                 while let Some(Ok((request, respond))) = server.accept().await {
                     tokio::task::spawn_local(echo(request, respond));
                 }
