@@ -10,9 +10,10 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use certs::{Peer, PeerFault};
+use certs::{Identity, Peer, PeerFault};
 use http::request::Parts;
 use http::{HeaderValue, Method};
 use rustls::server::Acceptor;
@@ -46,7 +47,7 @@ const SERIES: usize = 128;
 
 /// Serves one connection from the mesh.
 pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static) {
-    let (io, protocol, guest) = match handshake(&worker, io).await {
+    let (io, protocol, guest, identity) = match handshake(&worker, io).await {
         Ok(accepted) => accepted,
         Err(fault) => {
             worker.shard.handshake(Direction::Inbound, fault.label());
@@ -58,6 +59,7 @@ pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static) {
     let peer = guest.peer.clone();
     let door = Door::new(Some(guest));
     let _registered = worker.register(&door);
+    worker.judge_again(&door, &identity);
     let settings = worker.inbound_settings.clone();
     let screen = Inbound::new(worker.clone(), peer);
     serve::connection(io, protocol, door, settings, screen).await;
@@ -88,7 +90,7 @@ impl Refused {
     }
 }
 
-type Accepted<T> = (tokio_rustls::server::TlsStream<T>, Option<Protocol>, Guest);
+type Accepted<T> = (tokio_rustls::server::TlsStream<T>, Option<Protocol>, Guest, Arc<Identity>);
 
 async fn handshake<T: Io>(worker: &Worker, io: T) -> Result<Accepted<T>, PeerFault> {
     let identity = worker.mesh.identity.borrow().clone();
@@ -119,7 +121,7 @@ async fn handshake<T: Io>(worker: &Worker, io: T) -> Result<Accepted<T>, PeerFau
     let chain: Vec<_> = chain.iter().map(|cert| cert.clone().into_owned()).collect();
     let peer = identity.peer(Some(&chain), SystemTime::now())?;
     let protocol = (session.alpn_protocol() == Some(b"h2")).then_some(Protocol::H2);
-    Ok((stream, protocol, Guest { peer, chain }))
+    Ok((stream, protocol, Guest { peer, chain }, identity))
 }
 
 /// The inbound side of one worker, for one peer's connection.
@@ -181,13 +183,16 @@ impl Inbound {
         tracestate::take(&mut head.headers);
         head.headers.insert(headers::PEER_ID, self.peer_id.clone());
 
-        let series = self.series(head.uri.path());
+        let allowed = worker.authorize(&self.peer.id);
+        // Whoever may not call takes up no name in the metrics.
+        let series = self.series(if allowed.is_ok() { head.uri.path() } else { "" });
         let timeout = deadline::read(&head.headers);
         if timeout == Timeout::None {
             series.without_deadline();
         }
         let _ = record.set(Record::begin(series, begin));
-        worker.check_size(&head.headers)?;
+        allowed?;
+        headers::check_size(&head.headers, worker.header_list())?;
 
         let deadline = match timeout {
             Timeout::None => None,
@@ -197,8 +202,6 @@ impl Inbound {
             }
             Timeout::After(left) => begin.checked_add(left),
         };
-        worker.authorize(&self.peer.id)?;
-
         if let Some(at) = deadline {
             let now = Instant::now();
             deadline::write(&mut head.headers, at, now);
@@ -217,7 +220,12 @@ impl Inbound {
             },
             None => sending.await??,
         };
-        let limits = Limits { deadline, response: None, idle: worker.idle_timeout(grpc) };
+        let limits = Limits {
+            deadline,
+            response: None,
+            idle: worker.idle_timeout(grpc),
+            header_list: worker.header_list(),
+        };
         Ok(Exchange::new(app.whom.clone(), upload, answer, control, limits, None))
     }
 

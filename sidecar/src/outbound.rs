@@ -122,7 +122,7 @@ impl Outbound {
             series.without_deadline();
         }
         let _ = context.record.set(Record::begin(series, context.begin));
-        worker.check_size(&head.headers)?;
+        headers::check_size(&head.headers, worker.header_list())?;
 
         let response = route::response_timeout(&upstream.config, &head);
         let waiting = control.unless_ended(self.connect(&upstream, context.begin));
@@ -141,8 +141,12 @@ impl Outbound {
         let (answer, sink) =
             sent.map_err(|e| Fault::from_h2(format_args!("{}", endpoint.whom), &e))?;
         let upload = (!end).then(|| Pump::new(body, sink));
-        let idle = worker.idle_timeout(context.grpc);
-        let limits = Limits { deadline, response: response.filter(|_| deadline.is_none()), idle };
+        let limits = Limits {
+            deadline,
+            response: response.filter(|_| deadline.is_none()),
+            idle: worker.idle_timeout(context.grpc),
+            header_list: worker.header_list(),
+        };
         let answer = Answer::H2(answer, lease);
         let whom = endpoint.whom.clone();
         Ok(Exchange::new(whom, upload, answer, control, limits, Some(pending)))

@@ -16,12 +16,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use certs::{Identity, SpiffeId};
-use http::HeaderMap;
 use slab::Slab;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
-use crate::call::headers;
 use crate::config::{AppProtocol, Config, Endpoints, ServiceName};
 use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
@@ -142,6 +140,7 @@ impl Worker {
             streams: limits.loopback_streams.as_u32(),
             keepalive: None,
             head_timeout: timeouts.head.duration(),
+            farewell: timeouts.ping.duration(),
         };
         let from_mesh = serve::Settings {
             streams: limits.mesh_streams.as_u32(),
@@ -211,18 +210,9 @@ impl Worker {
         })
     }
 
-    /// Refuses a header list over the limit.
-    ///
-    /// # Errors
-    /// `too_large`.
-    pub fn check_size(&self, headers: &HeaderMap) -> Result<(), Fault> {
-        let limit = self.inbound_settings.max_header_list as usize;
-        let size = headers::list_size(headers);
-        if size <= limit {
-            return Ok(());
-        }
-        let message = format!("the headers take {size} bytes, at most {limit} are taken");
-        Err(Fault::undelivered(Reason::TooLarge, message))
+    /// The largest header list that goes on, in bytes.
+    pub fn header_list(&self) -> usize {
+        self.inbound_settings.max_header_list as usize
     }
 
     /// How long a stream may be silent.
@@ -289,13 +279,16 @@ impl Worker {
             upstream.retire_connections();
         }
         let now = SystemTime::now();
-        self.each_door(|door| {
-            let Some(guest) = &door.guest else { return };
-            if let Err(fault) = identity.judge(&guest.chain, now) {
-                tracing::info!(peer = %guest.peer.id, "its connection is drained: {fault}");
-                door.close();
-            }
-        });
+        self.each_door(|door| judge_guest(door, &identity, now));
+    }
+
+    /// Judges a guest again who was let in by an identity that may have been replaced meanwhile.
+    pub fn judge_again(&self, door: &Door, by: &Arc<Identity>) {
+        if let Some(present) = &*self.mesh.identity.borrow()
+            && !Arc::ptr_eq(present, by)
+        {
+            judge_guest(door, present, SystemTime::now());
+        }
     }
 
     /// New intentions: calls that are open are judged again.
@@ -355,6 +348,15 @@ impl Worker {
                 visit(door);
             }
         });
+    }
+}
+
+/// Drains the connection of a guest whom this identity does not trust.
+fn judge_guest(door: &Door, identity: &Identity, now: SystemTime) {
+    let Some(guest) = &door.guest else { return };
+    if let Err(fault) = identity.judge(&guest.chain, now) {
+        tracing::info!(peer = %guest.peer.id, "its connection is drained: {fault}");
+        door.close();
     }
 }
 

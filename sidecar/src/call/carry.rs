@@ -104,6 +104,7 @@ pub async fn over_h2(prepare: impl Future<Output = Prepared>, mut respond: SendR
         let polled = pump.poll(cx, &mut |trailers| {
             edge.clean(trailers);
             status = headers::grpc_status(trailers).or(status);
+            exchange.check_trailers(trailers)
         });
         if pump.moved() != before {
             exchange.progressed();
@@ -113,6 +114,7 @@ pub async fn over_h2(prepare: impl Future<Output = Prepared>, mut respond: SendR
             Poll::Pending => pump.sink().poll_reset(cx).map(|_| Err(Ended::CallerGone)),
             Poll::Ready(End::Whole) => Poll::Ready(Ok(())),
             Poll::Ready(End::Sink(_)) => Poll::Ready(Err(Ended::CallerGone)),
+            Poll::Ready(End::Refused(fault)) => Poll::Ready(Err(fault.into())),
             Poll::Ready(End::Source(e)) => Poll::Ready(Err(exchange.broken(&e).into())),
         }
     });

@@ -11,21 +11,21 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use h2::client::ResponseFuture;
-use http::Version;
 use http::response::Parts;
+use http::{HeaderMap, Version};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::control::Control;
 use super::headers;
-use crate::fault::{Fault, Reason};
+use crate::fault::{Code, Fault, REASON_HEADER, Reason};
 use crate::outbound::endpoint::Pending;
 use crate::transport::body::{Body, BodyError};
 use crate::transport::pool::Lease;
 use crate::transport::pump::{End, Pump};
 
 /// How long a call may take.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// When the whole call must have ended.
     pub deadline: Option<Instant>,
@@ -33,6 +33,8 @@ pub struct Limits {
     pub response: Option<std::time::Duration>,
     /// Between two pieces, either way.
     pub idle: Option<std::time::Duration>,
+    /// The largest header list that goes on, in bytes.
+    pub header_list: usize,
 }
 
 /// Why a call ended before its answer was whole.
@@ -130,9 +132,12 @@ impl Exchange {
         };
         self.has_head = true;
         self.timer.take_if(|(wait, _)| *wait != Wait::Deadline);
-        if let Some(pending) = self.pending.take() {
+        if let Some(pending) = self.pending.take()
+            && !failed_at_once(&parts.headers)
+        {
             pending.answered();
         }
+        headers::check_size(&parts.headers, self.limits.header_list)?;
         Poll::Ready(Ok((parts, body)))
     }
 
@@ -144,12 +149,17 @@ impl Exchange {
         }
         if let Some(upload) = &mut self.upload {
             let before = upload.moved();
-            let polled = upload.poll(cx, &mut headers::strip_reserved);
+            let limit = self.limits.header_list;
+            let polled = upload.poll(cx, &mut |trailers| {
+                headers::strip_reserved(trailers);
+                headers::check_size(trailers, limit)
+            });
             self.moved += upload.moved() - before;
             let stalled = upload.is_stalled();
             match polled {
                 Poll::Pending => {}
                 Poll::Ready(End::Source(_)) => return Err(Ended::CallerGone),
+                Poll::Ready(End::Refused(fault)) => return Err(fault.into()),
                 // Whole, or the callee wants no more of it: its answer says why.
                 Poll::Ready(End::Whole | End::Sink(_)) => {
                     self.upload = None;
@@ -169,6 +179,14 @@ impl Exchange {
             let up = self.upload.as_ref().is_some_and(Pump::is_stalled);
             self.set_stalled(stalled || up);
         }
+    }
+
+    /// Refuses trailers of the answer that are over the limit.
+    ///
+    /// # Errors
+    /// `too_large`.
+    pub fn check_trailers(&self, trailers: &HeaderMap) -> Result<(), Fault> {
+        headers::check_size(trailers, self.limits.header_list)
     }
 
     /// Tells that a piece of the answer went on.
@@ -214,17 +232,13 @@ impl Exchange {
     }
 
     fn next_wait(&self) -> Option<(Wait, Instant)> {
-        if let Some(deadline) = self.limits.deadline {
-            return Some((Wait::Deadline, deadline));
-        }
-        if !self.has_head
-            && self.upload.is_none()
-            && let Some(response) = self.limits.response
-        {
-            return Some((Wait::Head, Instant::now() + response));
-        }
-        let idle = self.limits.idle?;
-        Some((Wait::Idle(self.moved()), Instant::now() + idle))
+        let deadline = self.limits.deadline.map(|at| (Wait::Deadline, at));
+        let waits_for_head = !self.has_head && self.upload.is_none();
+        let response = self.limits.response.filter(|_| waits_for_head);
+        let head = response.map(|response| (Wait::Head, Instant::now() + response));
+        let idle = self.limits.idle;
+        let idle = idle.map(|idle| (Wait::Idle(self.moved()), Instant::now() + idle));
+        [deadline, head, idle].into_iter().flatten().min_by_key(|(_, at)| *at)
     }
 
     /// Pieces that moved so far, either way.
@@ -251,6 +265,12 @@ impl Exchange {
         };
         Fault::after_send(Reason::DeadlineExceeded, message)
     }
+}
+
+/// Whether an answer's head is a failure that took no work: what comes quickly because nothing was
+/// done says nothing good of the endpoint.
+fn failed_at_once(head: &HeaderMap) -> bool {
+    head.contains_key(&REASON_HEADER) || headers::grpc_status(head) == Some(Code::Unavailable as u8)
 }
 
 impl fmt::Debug for Exchange {

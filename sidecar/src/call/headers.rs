@@ -6,22 +6,36 @@
 use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::fault::{Fault, Reason};
+
 /// Tells an app who called it: the peer's SPIFFE ID, verified.
 pub const PEER_ID: HeaderName = HeaderName::from_static("outrigger-peer-id");
 
-const FORWARDED_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const FORWARDED_CERT: &str = "x-forwarded-client-cert";
 const OURS: &str = "outrigger-";
 
 /// Takes off every header that only a sidecar may set.
 pub fn strip_reserved(headers: &mut HeaderMap) {
-    headers.remove(&FORWARDED_CERT);
     // Names are looked at before any is collected: most requests carry none.
-    if headers.keys().any(|name| name.as_str().starts_with(OURS)) {
+    if headers.keys().any(is_reserved) {
         let reserved: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().starts_with(OURS)).cloned().collect();
+            headers.keys().filter(|name| is_reserved(name)).cloned().collect();
         for name in reserved {
             headers.remove(name);
         }
+    }
+}
+
+/// Servers in CGI's tradition read `_` and `-` in a name as the same.
+fn is_reserved(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    let same = |(a, b): (&u8, &u8)| a == b || (*a == b'_' && *b == b'-');
+    let begins =
+        |with: &str| name.len() >= with.len() && name.iter().zip(with.as_bytes()).all(same);
+    match name.first() {
+        Some(b'o') => begins(OURS),
+        Some(b'x') => name.len() == FORWARDED_CERT.len() && begins(FORWARDED_CERT),
+        _ => false,
     }
 }
 
@@ -52,6 +66,19 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// The size of a header list as RFC 9113 §6.5.2 counts it.
 pub fn list_size(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+}
+
+/// Refuses a header list over the limit.
+///
+/// # Errors
+/// `too_large`.
+pub fn check_size(headers: &HeaderMap, limit: usize) -> Result<(), Fault> {
+    let size = list_size(headers);
+    if size <= limit {
+        return Ok(());
+    }
+    let message = format!("the headers take {size} bytes, at most {limit} are taken");
+    Err(Fault::undelivered(Reason::TooLarge, message))
 }
 
 /// Whether the request is gRPC, by its content type.
@@ -87,6 +114,8 @@ mod tests {
             ("outrigger-peer-id", "spiffe://td/svc/admin"),
             ("outrigger-anything", "x"),
             ("x-forwarded-client-cert", "URI=x"),
+            ("outrigger_peer_id", "spiffe://td/svc/admin"),
+            ("x_forwarded-client_cert", "URI=x"),
             ("outriggers", "kept"),
         ]);
         headers.append(PEER_ID, HeaderValue::from_static("again"));

@@ -1,7 +1,7 @@
 //! A message's head between the forms of HTTP/1.1 and HTTP/2, for callers and apps that speak the
 //! older one.
 
-use http::header::{HOST, UPGRADE};
+use http::header::{COOKIE, HOST, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Uri, Version};
 
@@ -23,8 +23,13 @@ pub fn to_h2(head: &mut Parts) -> Result<(), Fault> {
         let message = "gRPC needs HTTP/2 (with prior knowledge), this call came over HTTP/1.1";
         return Err(Fault::undelivered(Reason::Malformed, message));
     }
-    if head.headers.contains_key(UPGRADE) {
+    // To HTTP/2 over plain text it is a mere offer, which some clients make with every call.
+    if head.headers.get_all(UPGRADE).iter().any(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c")) {
         let message = "an upgrade of the connection is not carried over the mesh";
+        return Err(Fault::undelivered(Reason::Malformed, message));
+    }
+    if head.headers.get_all(HOST).iter().count() > 1 {
+        let message = "a request names one host (RFC 9112 §3.2), this one names several";
         return Err(Fault::undelivered(Reason::Malformed, message));
     }
     let host = head.headers.remove(HOST);
@@ -55,6 +60,13 @@ pub fn from_h2(head: &mut Parts) -> Result<(), Fault> {
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         head.headers.insert(HOST, host);
+    }
+    // Over HTTP/2 they may come apart (RFC 9113 §8.2.3).
+    let cookies: Vec<_> = head.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        head.headers.insert(COOKIE, joined);
     }
     let path = head.uri.path_and_query().cloned();
     let path = path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));

@@ -39,7 +39,10 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let others = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
-    Targets::new().with_default(others).with_targets(OURS.map(|target| (target, level)))
+    // It warns of frames that any peer can send by the thousand.
+    let h2 = if level == LevelFilter::TRACE { level } else { level.min(LevelFilter::ERROR) };
+    let ours = OURS.map(|target| (target, level));
+    Targets::new().with_default(others).with_target("h2", h2).with_targets(ours)
 }
 
 #[cfg(test)]
@@ -53,7 +56,8 @@ mod tests {
         let debug = filter(LogLevel::Debug);
         assert!(debug.would_enable("outrigger::inbound", &Level::DEBUG));
         assert!(!debug.would_enable("h2::codec", &Level::DEBUG));
-        assert!(debug.would_enable("h2::codec", &Level::WARN));
+        assert!(debug.would_enable("hyper::proto", &Level::WARN));
+        assert!(!debug.would_enable("h2::codec", &Level::WARN));
         assert!(filter(LogLevel::Trace).would_enable("h2::codec", &Level::TRACE));
     }
 

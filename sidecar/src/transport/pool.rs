@@ -92,6 +92,12 @@ pub const SMALL_FRAMES: usize = 4;
 /// A call that waits for flow control for less is not stalled yet: a busy peer's windows come late.
 const STALLED_AFTER: Duration = Duration::from_millis(10);
 
+/// A header list so many times over the limit is still read, so that it ends one call alone.
+pub const HEADER_SLACK: u32 = 16;
+
+/// Connections that end as soon as they are open before a call gives the address up.
+const SENT_AWAY: usize = 2;
+
 /// Streams that we reset and still take late frames for.
 const RESET_STREAMS: usize = 4096;
 
@@ -104,6 +110,8 @@ pub struct Pool {
     connections: RefCell<Vec<Rc<Connection>>>,
     /// One attempt at a time; who waits shares its outcome.
     attempt: RefCell<Option<Rc<Attempt>>>,
+    /// Raised whenever the open connections are retired.
+    generation: Cell<u64>,
     on_fault: RefCell<Option<OnFault>>,
 }
 
@@ -136,6 +144,7 @@ impl Pool {
             settings,
             connections: RefCell::default(),
             attempt: RefCell::default(),
+            generation: Cell::new(0),
             on_fault: RefCell::default(),
         })
     }
@@ -164,6 +173,7 @@ impl Pool {
     /// # Errors
     /// Where no connection could be opened. Nothing was sent.
     pub async fn lease(self: &Rc<Self>) -> Result<Lease, ConnectFault> {
+        let mut sent_away = 0;
         // Others may have filled what was opened: each round opens another.
         for _ in 0..=self.settings.connections {
             if let Some(lease) = self.ready(Instant::now()) {
@@ -176,6 +186,14 @@ impl Pool {
                 // A stalled connection is better than none.
                 return self.least_stalled().ok_or(fault);
             }
+            if !self.is_open() {
+                sent_away += 1;
+            }
+            if sent_away == SENT_AWAY {
+                let fault = sent_away_at_once();
+                self.tell(&fault);
+                return Err(fault);
+            }
         }
         let message = format!("all {} connections are full", self.settings.connections);
         let full = ConnectFault { stage: ConnectStage::Full, message };
@@ -184,6 +202,7 @@ impl Pool {
 
     /// New calls go out on new connections; those open end with their calls.
     pub fn retire(&self) {
+        self.generation.set(self.generation.get() + 1);
         self.connections.borrow_mut().clear();
     }
 
@@ -203,21 +222,36 @@ impl Pool {
         let attempt = Rc::new(Attempt::default());
         *self.attempt.borrow_mut() = Some(attempt.clone());
         let (pool, ours) = (self.clone(), attempt.clone());
+        let generation = self.generation.get();
         spawn_local(async move {
             let outcome = pool.open().await.map(|connection| {
-                pool.connections.borrow_mut().push(connection);
+                // One that began before the last retirement is as old as those.
+                if generation == pool.generation.get() {
+                    pool.connections.borrow_mut().push(connection);
+                }
             });
             pool.attempt.take();
-            if let (Err(fault), Some(tell)) = (&outcome, &*pool.on_fault.borrow())
-                // Where one is open, the address can be connected: it only takes no more.
-                && pool.least_stalled().is_none()
-            {
-                tell(fault);
+            if let Err(fault) = &outcome {
+                pool.tell(fault);
             }
             *ours.outcome.borrow_mut() = Some(outcome);
             ours.ended.notify_waiters();
         });
         attempt
+    }
+
+    /// Tells whoever watches, unless one is open: then the address can be connected, and only takes
+    /// no more.
+    fn tell(&self, fault: &ConnectFault) {
+        if let Some(tell) = &*self.on_fault.borrow()
+            && !self.is_open()
+        {
+            tell(fault);
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.connections.borrow().iter().any(|connection| connection.is_open())
     }
 
     async fn open(self: &Rc<Self>) -> Result<Rc<Connection>, ConnectFault> {
@@ -262,7 +296,7 @@ impl Pool {
         });
         if !connection.is_open() {
             // The other end is on its way out, and says so to whoever comes.
-            return Err(failed(&"it was told to go away at once"));
+            return Err(sent_away_at_once());
         }
         let keepalive = self.settings.keepalive;
         let lifetime = lifetime(Rc::downgrade(self), Rc::downgrade(&connection), not_after);
@@ -298,7 +332,8 @@ impl Pool {
             .initial_window_size(settings.stream_window)
             .initial_connection_window_size(settings.connection_window)
             .max_frame_size(settings.max_frame)
-            .max_header_list_size(settings.max_header_list)
+            // The answer to a larger list is ours to write: h2 would end the connection.
+            .max_header_list_size(settings.max_header_list.saturating_mul(HEADER_SLACK))
             .data_frame_budget(settings.connection_window as usize * SMALL_FRAMES)
             // Calls are cancelled by the hundred when a caller goes; what still comes for them is
             // no fault of the other end.
@@ -306,6 +341,13 @@ impl Pool {
             .max_local_error_reset_streams(None)
             .max_send_buffer_size(settings.stream_window as usize);
         builder
+    }
+}
+
+fn sent_away_at_once() -> ConnectFault {
+    ConnectFault {
+        stage: ConnectStage::Connect,
+        message: "HTTP/2 did not begin: it was told to go away at once".into(),
     }
 }
 
@@ -372,7 +414,9 @@ impl Lease {
         request: Request<()>,
         end: bool,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
-        self.connection.sender.borrow_mut().send_request(request, end)
+        // A clone each time: one that has queued a stream in h2 refuses every further one.
+        let mut sender = self.connection.sender.borrow().clone();
+        sender.send_request(request, end)
     }
 
     /// Says whether this call waits for flow control.

@@ -11,6 +11,7 @@ use h2::SendStream;
 use http::HeaderMap;
 
 use super::body::{Body, BodyError, Piece};
+use crate::fault::Fault;
 
 /// One direction of one call.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub enum End {
     Whole,
     /// The body broke off; the sink is still open.
     Source(BodyError),
+    /// The trailers may not go on; the sink is still open.
+    Refused(Fault),
     /// The sink takes no more.
     Sink(h2::Error),
 }
@@ -67,11 +70,11 @@ impl Pump {
         &mut self.sink
     }
 
-    /// Moves what can be moved. `on_trailers` may look at the trailers and change them.
+    /// Moves what can be moved. `on_trailers` may look at the trailers, change and refuse them.
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        on_trailers: &mut dyn FnMut(&mut HeaderMap),
+        on_trailers: &mut dyn FnMut(&mut HeaderMap) -> Result<(), Fault>,
     ) -> Poll<End> {
         loop {
             if !self.held.is_empty() {
@@ -100,7 +103,9 @@ impl Pump {
                     self.held = data;
                 }
                 Poll::Ready(Some(Ok(Piece::Trailers(mut trailers)))) => {
-                    on_trailers(&mut trailers);
+                    if let Err(fault) = on_trailers(&mut trailers) {
+                        return Poll::Ready(End::Refused(fault));
+                    }
                     return Poll::Ready(close(self.sink.send_trailers(trailers)));
                 }
                 Poll::Ready(None) => {

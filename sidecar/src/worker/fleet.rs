@@ -21,7 +21,7 @@ use crate::inbound::{self, authorize::Intentions};
 use crate::outbound;
 use crate::telemetry::labels::Direction;
 use crate::telemetry::metrics::Metrics;
-use crate::transport::io::Tcp;
+use crate::transport::io::{Tcp, tune};
 
 /// Commands that may wait for one worker.
 const QUEUE: usize = 1024;
@@ -225,6 +225,7 @@ fn work(
         Err(e) => return drop(began.send(Err(e))),
     };
     let _ = began.send(Ok(()));
+    let _alive = EndsWithWorker;
     runtime.block_on(async move {
         let worker = Worker::new(config, metrics.shard(), Rc::new(Tcp), shared);
         while let Some(command) = queue.recv().await {
@@ -234,6 +235,19 @@ fn work(
             }
         }
     });
+}
+
+/// A sidecar that lost a worker would go on handing connections to it: better that whoever watches
+/// the process sees its end.
+struct EndsWithWorker;
+
+impl Drop for EndsWithWorker {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a worker has panicked; the sidecar ends");
+            std::process::abort();
+        }
+    }
 }
 
 fn hear(worker: &Worker, news: News) {
@@ -251,7 +265,7 @@ fn serve(worker: Rc<Worker>, accepted: Accepted) {
     spawn_local(async move {
         let Accepted { stream, role, _place, _load } = accepted;
         let Ok(stream) = TcpStream::from_std(stream) else { return };
-        let _ = stream.set_nodelay(true);
+        let _ = tune(&stream);
         match role {
             Role::Inbound => inbound::connection(worker, stream).await,
             Role::Outbound(fixed) => outbound::connection(worker, stream, fixed).await,

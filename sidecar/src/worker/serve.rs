@@ -13,7 +13,7 @@ use http::request::Parts;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::task::spawn_local;
-use tokio::time::sleep;
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::door::Door;
 use crate::call::carry::{self, Prepared};
@@ -21,7 +21,7 @@ use crate::call::control::Control;
 use crate::transport::body::Body;
 use crate::transport::io::{Activity, Io, Protocol, Watched, detect};
 use crate::transport::keepalive::Keepalive;
-use crate::transport::pool::SMALL_FRAMES;
+use crate::transport::pool::{HEADER_SLACK, SMALL_FRAMES};
 
 /// What happens to each call of a connection: one of the two screens.
 pub trait Screen: 'static {
@@ -36,6 +36,9 @@ pub trait Screen: 'static {
 
 /// Streams that one connection may make us reset by breaking the protocol, in its whole life.
 const ERROR_RESETS: usize = 65_536;
+
+/// How long a connection that came in a drain may take to its first bytes.
+const LATE: Duration = Duration::from_secs(1);
 
 /// How connections are served.
 #[derive(Clone, Debug)]
@@ -54,6 +57,14 @@ pub struct Settings {
     pub keepalive: Option<Keepalive>,
     /// Time for the first bytes, and for a whole HTTP/1.1 head.
     pub head_timeout: Duration,
+    /// Time for the other end's part in a farewell, once no call is open.
+    pub farewell: Duration,
+}
+
+impl Settings {
+    fn first_bytes(&self, late: bool) -> Duration {
+        if late { LATE.min(self.head_timeout) } else { self.head_timeout }
+    }
 }
 
 /// Serves a connection until it ends by itself or its door is closed and its calls have ended.
@@ -65,6 +76,8 @@ pub async fn connection<S: Screen>(
     screen: Rc<S>,
 ) {
     let activity = Rc::new(Activity::default());
+    // One that came after the door had closed still says for a moment what it came for.
+    let late = poll_fn(|cx| Poll::Ready(door.poll_closing(cx))).await;
     let (protocol, io) = match protocol {
         Some(protocol) => (protocol, Watched::new(io, activity.clone())),
         None => {
@@ -72,11 +85,11 @@ pub async fn connection<S: Screen>(
             let mut detecting = pin!(detect(io, activity.clone()));
             let detected = poll_fn(|cx| match detecting.as_mut().poll(cx) {
                 Poll::Ready(detected) => Poll::Ready(detected.ok()),
-                Poll::Pending if door.poll_closing(cx) => Poll::Ready(None),
+                Poll::Pending if !late && door.poll_closing(cx) => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             });
-            let within = tokio::time::timeout(settings.head_timeout, detected);
-            let Ok(Some(detected)) = within.await else { return };
+            let within = settings.first_bytes(late);
+            let Ok(Some(detected)) = timeout(within, detected).await else { return };
             detected
         }
     };
@@ -88,7 +101,7 @@ pub async fn connection<S: Screen>(
     };
     let serve = async {
         match protocol {
-            Protocol::H2 => h2(io, &activity, &door, &settings, screen).await,
+            Protocol::H2 => h2(io, &activity, &door, &settings, screen, late).await,
             Protocol::H1 => h1(io, &door, &settings, screen).await,
         }
     };
@@ -116,6 +129,7 @@ async fn h2<S: Screen>(
     door: &Rc<Door>,
     settings: &Settings,
     screen: Rc<S>,
+    late: bool,
 ) {
     let mut builder = h2::server::Builder::new();
     builder
@@ -123,7 +137,7 @@ async fn h2<S: Screen>(
         .initial_connection_window_size(settings.connection_window)
         .max_frame_size(settings.max_frame)
         // Ours is the smaller one, so that the answer to a larger list is ours to write.
-        .max_header_list_size(settings.max_header_list.saturating_mul(2))
+        .max_header_list_size(settings.max_header_list.saturating_mul(HEADER_SLACK))
         .max_concurrent_streams(settings.streams)
         .data_frame_budget(settings.connection_window as usize * SMALL_FRAMES)
         // A caller may cancel all that it has open at once.
@@ -132,16 +146,19 @@ async fn h2<S: Screen>(
         .max_local_error_reset_streams(Some(ERROR_RESETS))
         .max_send_buffer_size(settings.stream_window as usize);
     let handshake = builder.handshake::<_, Bytes>(io);
-    let Ok(Ok(mut http2)) = tokio::time::timeout(settings.head_timeout, handshake).await else {
-        return;
-    };
+    let Ok(Ok(mut http2)) = timeout(settings.first_bytes(late), handshake).await else { return };
     let open = Rc::new(Cell::new(0));
     let keepalive = keepalive(settings.keepalive, http2.ping_pong(), activity, open.clone());
     let mut keepalive = pin!(keepalive);
     let mut told = false;
+    // Clients send no call at all once they have read a GOAWAY.
+    let mut patience = late.then(|| Box::pin(sleep(LATE)));
+    // Runs while the farewell is said and no call is open.
+    let mut silence: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         loop {
-            if !told && door.poll_closing(cx) {
+            patience.take_if(|patience| open.get() > 0 || patience.as_mut().poll(cx).is_ready());
+            if !told && patience.is_none() && door.poll_closing(cx) {
                 told = true;
                 // In two steps: h2 sends GOAWAY with the highest ID and a PING, and the true last
                 // ID once that is answered, so that no call crosses it on the way.
@@ -161,9 +178,18 @@ async fn h2<S: Screen>(
                     }));
                 }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
-                Poll::Pending => return keepalive.as_mut().poll(cx),
+                Poll::Pending => break,
             }
         }
+        if !told || open.get() > 0 {
+            silence = None;
+        } else {
+            let silence = silence.get_or_insert_with(|| Box::pin(sleep(settings.farewell)));
+            if silence.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        keepalive.as_mut().poll(cx)
     })
     .await;
 }
@@ -202,7 +228,9 @@ async fn h1<S: Screen>(
     settings: &Settings,
     screen: Rc<S>,
 ) {
+    let begun = Cell::new(false);
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+        begun.set(true);
         let (head, incoming) = request.into_parts();
         let control = door.calls.register();
         let call = screen.clone().call(head, Body::H1(incoming), control);
@@ -216,11 +244,19 @@ async fn h1<S: Screen>(
     let mut connection = pin!(connection);
     let mut told = false;
     poll_fn(|cx| {
-        if !told && door.poll_closing(cx) {
-            told = true;
-            connection.as_mut().graceful_shutdown();
+        loop {
+            // Its first request is on its way: a connection that speaks HTTP/2 or HTTP/1.1 has
+            // sent bytes. hyper would close it unread.
+            if !told && begun.get() && door.poll_closing(cx) {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            let had_begun = begun.get();
+            let polled = Pin::new(&mut connection).poll(cx).map(|_| ());
+            if polled.is_ready() || had_begun == begun.get() {
+                return polled;
+            }
         }
-        Pin::new(&mut connection).poll(cx).map(|_| ())
     })
     .await;
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use certs::{Identity, Leaf, TlsMin};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::net::{Answer, Mesh, app, echo, grpc_request, inbound_address, push};
@@ -204,18 +205,102 @@ async fn a_stalled_handshake_keeps_its_place_for_a_moment_alone() {
     mesh.serve_inbound();
     app(&mesh, echo);
     // Says hello, and never a word more.
-    let mut stalled = mesh.net.connect(inbound_address()).unwrap();
-    let identity = mesh.identity("web");
-    let name = rustls::pki_types::ServerName::try_from("echo").unwrap();
-    let mut hello =
-        rustls::ClientConnection::new(identity.client_config(&mesh.id("echo")), name).unwrap();
-    let mut bytes = Vec::new();
-    hello.write_tls(&mut bytes).unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut stalled, &bytes).await.unwrap();
-    let mut byte = [0];
-    tokio::io::AsyncReadExt::read_exact(&mut stalled, &mut byte).await.unwrap();
+    let _stalled = Hello::say(&mesh).await;
     let begin = Instant::now();
     let answer = mesh.client().await.call(grpc_request(), b"x").await.unwrap();
     assert_eq!(answer.body, b"x");
     assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+}
+
+/// A client of the inbound port that has said hello and read the answer.
+struct Hello {
+    pipe: tokio::io::DuplexStream,
+    tls: rustls::ClientConnection,
+}
+
+impl Hello {
+    async fn say(mesh: &Mesh) -> Self {
+        let mut pipe = mesh.net.connect(inbound_address()).unwrap();
+        let config = mesh.identity("web").client_config(&mesh.id("echo"));
+        let name = rustls::pki_types::ServerName::try_from("echo").unwrap();
+        let mut tls = rustls::ClientConnection::new(config, name).unwrap();
+        let mut bytes = Vec::new();
+        tls.write_tls(&mut bytes).unwrap();
+        pipe.write_all(&bytes).await.unwrap();
+        while tls.is_handshaking() {
+            let mut read = vec![0; 64 * 1024];
+            let n = pipe.read(&mut read).await.unwrap();
+            assert!(n > 0, "the handshake was refused");
+            tls.read_tls(&mut &read[..n]).unwrap();
+            tls.process_new_packets().unwrap();
+        }
+        Self { pipe, tls }
+    }
+
+    /// Proves who it is.
+    async fn finish(&mut self) {
+        let mut bytes = Vec::new();
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut bytes).unwrap();
+        }
+        self.pipe.write_all(&bytes).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_root_that_is_withdrawn_during_a_handshake_is_withdrawn_for_it_too() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    let mut hello = Hello::say(&mesh).await;
+    mesh.echo.set_identity(Mesh::new().identity("echo"));
+    hello.finish().await;
+    let mut read = Vec::new();
+    // Drained: with no call open it ends at once.
+    let ended = tokio::time::timeout(Duration::from_secs(20), hello.pipe.read_to_end(&mut read));
+    assert!(ended.await.is_ok(), "the connection is still open");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_connection_that_was_being_opened_when_the_identity_changed_takes_no_calls() {
+    let mesh = Mesh::new();
+    app(&mesh, echo);
+    let mut connections = mesh.net.listen(inbound_address());
+    let mut client = mesh.client().await;
+    let (answer, mut send) = client.open(grpc_request());
+    send.send_data(Bytes::from_static(b"x"), true).unwrap();
+    let first = connections.recv().await.unwrap();
+    mesh.web.set_identity(mesh.identity("web"));
+    let opened = std::rc::Rc::new(std::cell::Cell::new(1));
+    let (counted, worker) = (opened.clone(), mesh.echo.clone());
+    tokio::task::spawn_local(outrigger::inbound::connection(worker.clone(), first));
+    tokio::task::spawn_local(async move {
+        while let Some(pipe) = connections.recv().await {
+            counted.set(counted.get() + 1);
+            tokio::task::spawn_local(outrigger::inbound::connection(worker.clone(), pipe));
+        }
+    });
+    let answer = Answer::read(answer.await.unwrap()).await.unwrap();
+    assert_eq!((answer.status().0.as_str(), opened.get()), ("0", 2));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_silent_peer_without_a_call_does_not_hold_a_drain() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    let config = mesh.identity("web").client_config(&mesh.id("echo"));
+    let name = rustls::pki_types::ServerName::try_from("echo").unwrap();
+    let pipe = mesh.net.connect(inbound_address()).unwrap();
+    let tls = tokio_rustls::TlsConnector::from(config).connect(name, pipe).await.unwrap();
+    let (_send, mut connection) = h2::client::handshake(tls).await.unwrap();
+    // Heard once, and never again.
+    for _ in 0..100 {
+        assert!(futures_util::poll!(&mut connection).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert!(open_connections(&mesh));
+    let begin = Instant::now();
+    mesh.echo.drain(outrigger::telemetry::labels::Direction::Inbound);
+    until("the connection has closed", || !open_connections(&mesh)).await;
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
 }

@@ -390,3 +390,111 @@ async fn a_denial_reaches_a_call_that_waits_for_its_connection() {
     assert_eq!((status.as_str(), reason.as_str()), ("7", "denied"));
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn cancelled_and_new_calls_that_meet_on_a_full_connection_fail_none() {
+    let mesh = Mesh::with("[limits]\nconnections_per_endpoint = 1", "[limits]\nmesh_streams = 8\n");
+    mesh.serve_inbound();
+    app(&mesh, |_request, respond| async move {
+        std::future::pending::<()>().await;
+        drop(respond);
+    });
+    let mut client = mesh.client().await;
+    let mut held: Vec<_> = (0..8).map(|_| client.open(grpc_request())).collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    held.truncate(2);
+    let mut new: Vec<_> = (0..6).map(|_| client.open(grpc_request())).collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for (answer, _) in held.iter_mut().chain(&mut new) {
+        let polled = futures_util::poll!(answer);
+        assert!(polled.is_pending(), "{polled:?}");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_answers_headers_over_the_limit_end_that_call_alone() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, |request, mut respond| async move {
+        let size: usize = request.headers()["size"].to_str().unwrap().parse().unwrap();
+        let large = |n: usize| {
+            let pairs = (0..n / 1000).map(|i| {
+                let name = http::HeaderName::try_from(format!("x-{i}")).unwrap();
+                (name, http::HeaderValue::try_from("v".repeat(1000)).unwrap())
+            });
+            pairs.collect::<http::HeaderMap>()
+        };
+        let mut head = Response::new(());
+        if request.uri().path().contains("Head") {
+            *head.headers_mut() = large(size);
+            let _ = respond.send_response(head, true);
+        } else if let Ok(mut send) = respond.send_response(head, false) {
+            let _ = send.send_trailers(large(size));
+        }
+        std::future::pending::<()>().await;
+    });
+    let mut client = mesh.client().await;
+    let call = |method: &str, size: &str| {
+        let request = http::Request::post(format!("http://echo/echo.v1.Echo/{method}"));
+        let request = request.header("content-type", "application/grpc").header("size", size);
+        request.body(()).unwrap()
+    };
+    let (bystander, _send) = client.open(call("Tail", "0"));
+    let mut bystander = bystander.await.unwrap().into_body();
+    for (method, size) in
+        [("Head", "80000"), ("Tail", "80000"), ("Head", "400000"), ("Tail", "400000")]
+    {
+        let answer = client.call(call(method, size), b"").await.unwrap();
+        let (status, message, reason) = answer.status();
+        assert_eq!((status.as_str(), reason.as_str()), ("8", "too_large"), "{message}");
+    }
+    assert!(bystander.data().await.is_none());
+    assert!(bystander.trailers().await.is_ok());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_refused_peer_takes_no_name_in_the_metrics() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    mesh.echo.set_intentions(allow(&[]));
+    refused(&mesh, grpc_request()).await;
+    let metrics = Mesh::scrape(&mesh.echo_metrics);
+    assert!(!metrics.contains("echo.v1.Echo"), "{metrics}");
+    assert!(metrics.contains("grpc_service=\"other\""), "{metrics}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_endpoint_that_fails_at_once_does_not_draw_the_calls() {
+    let mesh = Mesh::new();
+    let broken = address("127.0.0.2:21000");
+    mesh.endpoints(&[(inbound_address(), "echo"), (broken, "echo")]);
+    mesh.serve_inbound();
+    app(&mesh, |request, respond| async move {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        echo(request, respond).await;
+    });
+    let mut connections = mesh.net.listen(broken);
+    let tls = tokio_rustls::TlsAcceptor::from(mesh.identity("echo").server_config());
+    tokio::task::spawn_local(async move {
+        while let Some(pipe) = connections.recv().await {
+            let tls = tls.accept(pipe).await.unwrap();
+            tokio::task::spawn_local(async move {
+                let mut server = h2::server::handshake(tls).await.unwrap();
+                while let Some(Ok((_request, mut respond))) = server.accept().await {
+                    let head = Response::builder()
+                        .header("content-type", "application/grpc")
+                        .header("grpc-status", "14")
+                        .header("outrigger-reason", "app_unreachable");
+                    let _ = respond.send_response(head.body(()).unwrap(), true);
+                }
+            });
+        }
+    });
+    let mut client = mesh.client().await;
+    let mut failed = 0;
+    for _ in 0..200 {
+        let answer = client.call(grpc_request(), b"x").await.unwrap();
+        failed += usize::from(answer.status().0 != "0");
+    }
+    assert!(failed < 20, "{failed} of 200 calls went to the endpoint that fails");
+}

@@ -192,3 +192,77 @@ async fn an_http1_answer_that_went_out_whole_was_not_given_up() {
         assert_eq!((ended(&mesh, "NONE"), ended(&mesh, "CANCELLED")), (n, 0));
     }
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_offer_of_http2_is_not_taken_and_the_call_goes_on() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, |request, respond| async move {
+        for name in ["upgrade", "http2-settings", "connection"] {
+            assert!(!request.headers().contains_key(name), "{name}");
+        }
+        echo(request, respond).await;
+    });
+    let mut client = http1(&mesh).await;
+    let request = http::Request::post("/")
+        .header("host", "echo")
+        .header("connection", "Upgrade, HTTP2-Settings")
+        .header("upgrade", "h2c")
+        .header("http2-settings", "AAEAAEAAAAIAAAAB")
+        .body(Full::new(Bytes::from_static(b"hello")))
+        .unwrap();
+    let response = client.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_request_that_names_two_hosts_is_refused() {
+    let mesh = Mesh::new();
+    let mut raw = mesh.raw();
+    raw.write_all(b"GET / HTTP/1.1\r\nhost: echo\r\nhost: other\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    raw.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("names one host"), "{answer}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn cookies_reach_an_http1_app_in_one_line() {
+    let mesh = Mesh::with_app("protocol = \"http1\"");
+    mesh.serve_inbound();
+    let mut connections = mesh.net.listen(app_address());
+    let app = spawn_local(async move {
+        let mut pipe = connections.recv().await.unwrap();
+        let mut head = vec![0; 4096];
+        let n = pipe.read(&mut head).await.unwrap();
+        pipe.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        String::from_utf8_lossy(&head[..n]).to_lowercase()
+    });
+    let mut client = mesh.client().await;
+    let request = super::net::request().header("cookie", "a=1").header("cookie", "b=2");
+    client.call(request.body(()).unwrap(), b"").await.unwrap();
+    let head = app.await.unwrap();
+    assert!(head.contains("cookie: a=1; b=2\r\n"), "{head}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn whoever_connects_during_a_drain_is_still_answered() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    let mut held = mesh.client().await;
+    let (answer, _send) = held.open(grpc_request());
+    answer.await.unwrap();
+    mesh.web.drain(outrigger::telemetry::labels::Direction::Outbound);
+    let mut client = http1(&mesh).await;
+    // As a client does that connects first and thinks then.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let request =
+        http::Request::post("/").header("host", "echo").body(Full::new(Bytes::from_static(b"x")));
+    let response = client.send_request(request.unwrap()).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "x");
+    let answer = mesh.client().await.call(grpc_request(), b"x").await.unwrap();
+    assert_eq!(answer.body, b"x");
+}

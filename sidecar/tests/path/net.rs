@@ -103,7 +103,8 @@ impl Mesh {
         Self::with(more, "")
     }
 
-    fn with(caller: &str, callee: &str) -> Self {
+    /// With more said of both.
+    pub fn with(caller: &str, callee: &str) -> Self {
         let net = Rc::new(Net::default());
         let now = SystemTime::now();
         let ca = DevelopmentCa::new(TRUST_DOMAIN.parse::<TrustDomain>().unwrap(), now).unwrap();
