@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use certs::{Identity, Peer, PeerFault};
+use foldhash::fast::RandomState as FastHash;
 use http::request::Parts;
 use http::{HeaderValue, Method};
 use rustls::server::Acceptor;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 
-use crate::call::carry::{Edge, Prepared};
+use crate::call::carry::{Call, Edge, Prepared, Screen};
 use crate::call::control::Control;
 use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Exchange, Limits};
@@ -34,7 +35,7 @@ use crate::transport::body::Body;
 use crate::transport::io::{Io, Protocol};
 use crate::worker::Worker;
 use crate::worker::door::{Door, Guest};
-use crate::worker::serve::{self, Screen};
+use crate::worker::serve;
 
 /// Lines about refused handshakes, on each worker.
 const LINES_A_SECOND: u32 = 10;
@@ -131,11 +132,12 @@ pub struct Inbound {
     /// The peer in metrics: its service, or its whole ID where it is none of Consul's.
     label: Rc<str>,
     peer_id: HeaderValue,
-    series: RefCell<HashMap<Box<str>, Rc<CallSeries>>>,
+    series: RefCell<HashMap<Box<str>, Rc<CallSeries>, FastHash>>,
 }
 
 impl Screen for Inbound {
-    async fn call(self: Rc<Self>, head: Parts, body: Body, control: Control) -> Prepared {
+    async fn call(self: Rc<Self>, call: Call) -> Prepared {
+        let Call { head, body, control } = call;
         let grpc = headers::is_grpc(&head.headers);
         let head_only = head.method == Method::HEAD;
         let begin = Instant::now();
@@ -173,7 +175,7 @@ impl Inbound {
         grpc: bool,
         begin: Instant,
         record: &OnceCell<Record>,
-    ) -> Result<Exchange, Fault> {
+    ) -> Result<Box<Exchange>, Fault> {
         let worker = &*self.worker;
         control.hold(worker.admit_stream()?);
         // First, as what a `connection` header names is taken off.
@@ -226,7 +228,7 @@ impl Inbound {
             idle: worker.idle_timeout(grpc),
             header_list: worker.header_list(),
         };
-        Ok(Exchange::new(app.whom.clone(), upload, answer, control, limits, None))
+        Ok(Box::new(Exchange::new(app.whom.clone(), upload, answer, control, limits, None)))
     }
 
     fn series(&self, path: &str) -> Rc<CallSeries> {

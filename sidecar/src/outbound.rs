@@ -19,7 +19,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 use tokio::time::{Instant, timeout};
 
-use crate::call::carry::{Edge, Prepared};
+use crate::call::carry::{Call, Edge, Prepared, Screen};
 use crate::call::control::Control;
 use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Answer, Exchange, Limits};
@@ -34,7 +34,7 @@ use crate::transport::pool::{ConnectStage, Lease};
 use crate::transport::pump::Pump;
 use crate::worker::Worker;
 use crate::worker::door::Door;
-use crate::worker::serve::{self, Screen};
+use crate::worker::serve;
 use endpoint::{Count, Endpoint, Pending};
 use upstream::Upstream;
 
@@ -70,7 +70,8 @@ struct Context {
 }
 
 impl Screen for Outbound {
-    async fn call(self: Rc<Self>, head: Parts, body: Body, control: Control) -> Prepared {
+    async fn call(self: Rc<Self>, call: Call) -> Prepared {
+        let Call { head, body, control } = call;
         let context = Context {
             begin: Instant::now(),
             grpc: headers::is_grpc(&head.headers),
@@ -101,7 +102,7 @@ impl Outbound {
         body: Body,
         mut control: Control,
         context: &Context,
-    ) -> Result<Exchange, Fault> {
+    ) -> Result<Box<Exchange>, Fault> {
         let worker = &*self.worker;
         control.hold(worker.admit_stream()?);
         let hop = tracestate::take(&mut head.headers);
@@ -136,7 +137,7 @@ impl Outbound {
         if let Some(at) = deadline {
             deadline::write(&mut head.headers, at, Instant::now());
         }
-        let end = body.is_end();
+        let end = body.is_empty();
         let sent = lease.send(Request::from_parts(head, ()), end);
         let (answer, sink) =
             sent.map_err(|e| Fault::from_h2(format_args!("{}", endpoint.whom), &e))?;
@@ -149,7 +150,7 @@ impl Outbound {
         };
         let answer = Answer::H2(answer, lease);
         let whom = endpoint.whom.clone();
-        Ok(Exchange::new(whom, upload, answer, control, limits, Some(pending)))
+        Ok(Box::new(Exchange::new(whom, upload, answer, control, limits, Some(pending))))
     }
 
     /// A place on a connection to an endpoint. Those that cannot be connected are passed over:

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use certs::{Identity, SpiffeId};
+use foldhash::fast::RandomState as FastHash;
 use slab::Slab;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -92,7 +93,7 @@ pub struct Worker {
     pub outbound_settings: Rc<serve::Settings>,
     app: Option<App>,
     intentions: RefCell<Option<Arc<Intentions>>>,
-    upstreams: RefCell<HashMap<ServiceName, Rc<Upstream>>>,
+    upstreams: RefCell<HashMap<ServiceName, Rc<Upstream>, FastHash>>,
     doors: RefCell<Slab<(Direction, Weak<Door>)>>,
     draining: [Cell<bool>; 2],
     to_mesh: Rc<pool::Settings>,

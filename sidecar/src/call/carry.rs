@@ -5,21 +5,39 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::SendStream;
 use h2::server::SendResponse;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode, request};
 use http_body::Frame;
 
+use super::control::Control;
 use super::exchange::{Ended, Exchange};
 use super::headers;
 use super::record::{Record, Reporter};
 use crate::fault::Fault;
 use crate::transport::body::{Body, Piece};
 use crate::transport::pump::{End, Pump};
+
+/// A call as it comes in.
+pub struct Call {
+    /// Its head.
+    pub head: request::Parts,
+    /// The rest of its request.
+    pub body: Body,
+    /// The worker's hand on it.
+    pub control: Control,
+}
+
+/// What happens to each call of a connection: one of the two screens.
+pub trait Screen: 'static {
+    /// Sends the call on its way, or says why not.
+    fn call(self: Rc<Self>, call: Call) -> impl Future<Output = Prepared>;
+}
 
 /// A call as a screen leaves it: on its way, or refused.
 pub struct Prepared {
@@ -32,7 +50,8 @@ pub struct Prepared {
     /// Its place in the metrics; none where it did not get far enough to be told apart.
     pub record: Option<Record>,
     /// The call on its way, or why not.
-    pub outcome: Result<Exchange, Fault>,
+    /// (Boxed: it is handed on many times before it rests.)
+    pub outcome: Result<Box<Exchange>, Fault>,
     /// Told every fault that the sidecar answers with.
     pub reporter: Reporter,
 }
@@ -55,8 +74,9 @@ impl Edge {
 }
 
 /// Carries the answer of a call over HTTP/2. A caller that gives up ends the call at once.
-pub async fn over_h2(prepare: impl Future<Output = Prepared>, mut respond: SendResponse<Bytes>) {
-    let mut prepare = pin!(prepare);
+pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResponse<Bytes>) {
+    // Made here: handed in, it would be moved from place to place.
+    let mut prepare = pin!(screen.call(call));
     let prepared = poll_fn(|cx| {
         // Asked first: a call that was given up before it was looked at goes nowhere.
         if respond.poll_reset(cx).is_ready() {
@@ -92,7 +112,7 @@ pub async fn over_h2(prepare: impl Future<Output = Prepared>, mut respond: SendR
     let mut response = Response::from_parts(parts, ());
     edge.clean(response.headers_mut());
     let mut status = headers::grpc_status(response.headers());
-    let end = body.is_end();
+    let end = body.is_empty();
     let Ok(sink) = respond.send_response(response, end) else { return };
     if end {
         return set_status(status);
@@ -152,8 +172,8 @@ fn break_off(fault: &Fault, grpc: bool, sink: &mut SendStream<Bytes>) {
 }
 
 /// Carries the answer of a call to hyper, for an HTTP/1.1 caller.
-pub async fn over_h1(prepare: impl Future<Output = Prepared>) -> Response<H1Answer> {
-    let Prepared { head_only, edge, record, outcome, reporter, .. } = prepare.await;
+pub async fn over_h1<S: Screen>(screen: Rc<S>, call: Call) -> Response<H1Answer> {
+    let Prepared { head_only, edge, record, outcome, reporter, .. } = screen.call(call).await;
     let mut answer = H1Answer { state: State::Whole(Bytes::new()), edge, record, reporter };
     let outcome = match outcome {
         Ok(mut exchange) => {
@@ -169,7 +189,7 @@ pub async fn over_h1(prepare: impl Future<Output = Prepared>) -> Response<H1Answ
             parts.version = http::Version::HTTP_11;
             let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
             let left = length.and_then(|length| length.parse().ok());
-            answer.state = State::Open { body, exchange: Box::new(exchange), owed: 0, left };
+            answer.state = State::Open { body, exchange, owed: 0, left };
             if head_only
                 || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             {

@@ -1,12 +1,19 @@
-//! The hand by which a worker reaches a call that is open: a refusal, or the end of a drain.
+//! The hand by which a worker reaches a call that is open: a refusal, the end of a drain, or the
+//! time that the call asked to be woken at.
+//!
+//! One timer a connection stands for those of all its calls, as most calls end long before their
+//! time: to ask for it costs a call a comparison.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::rc::Rc;
+use std::pin::{Pin, pin};
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use slab::Slab;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::fault::Fault;
 use crate::outbound::endpoint::Count;
@@ -15,13 +22,30 @@ use crate::outbound::endpoint::Count;
 #[derive(Debug, Default)]
 pub struct Calls {
     open: RefCell<Slab<Slot>>,
+    alarm: RefCell<Option<Alarm>>,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     waker: Option<Waker>,
     fault: Option<Fault>,
+    wake_at: Option<Instant>,
+    due: bool,
 }
+
+/// The connection's timer, and the task that waits for it.
+#[derive(Debug)]
+struct Alarm {
+    at: Instant,
+    sleep: Pin<Box<Sleep>>,
+    task: AbortHandle,
+}
+
+/// When no call asks for anything, the timer is set so far ahead.
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The timer rings at most so often, whatever calls ask for.
+const GRAIN: Duration = Duration::from_millis(1);
 
 /// One call's place among them.
 #[derive(Debug)]
@@ -58,6 +82,58 @@ impl Calls {
         }
         wakers.into_iter().for_each(Waker::wake);
     }
+
+    /// Has the timer ring no later than this.
+    fn set_alarm(self: &Rc<Self>, at: Instant) {
+        let mut alarm = self.alarm.borrow_mut();
+        match &mut *alarm {
+            Some(alarm) if alarm.at <= at => {}
+            Some(alarm) => {
+                alarm.at = at;
+                alarm.sleep.as_mut().reset(at);
+            }
+            None => {
+                let calls = Rc::downgrade(self);
+                let task = spawn_local(poll_fn(move |cx| Self::poll_alarm(&calls, cx)));
+                let (sleep, task) = (Box::pin(sleep_until(at)), task.abort_handle());
+                *alarm = Some(Alarm { at, sleep, task });
+            }
+        }
+    }
+
+    /// Wakes the calls whose time has come, whenever it has.
+    fn poll_alarm(calls: &Weak<Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(calls) = calls.upgrade() else { return Poll::Ready(()) };
+        let mut alarm = calls.alarm.borrow_mut();
+        let Some(alarm) = &mut *alarm else { return Poll::Ready(()) };
+        while alarm.sleep.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let mut next = now + FAR;
+            for (_, slot) in calls.open.borrow_mut().iter_mut() {
+                match slot.wake_at {
+                    Some(at) if at <= now => {
+                        (slot.wake_at, slot.due) = (None, true);
+                        if let Some(waker) = slot.waker.take() {
+                            waker.wake();
+                        }
+                    }
+                    Some(at) => next = next.min(at),
+                    None => {}
+                }
+            }
+            alarm.at = next.max(now + GRAIN);
+            alarm.sleep.as_mut().reset(alarm.at);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        if let Some(alarm) = self.alarm.get_mut() {
+            alarm.task.abort();
+        }
+    }
 }
 
 impl Control {
@@ -71,25 +147,38 @@ impl Control {
         let mut waiting = pin!(waiting);
         poll_fn(|cx| match waiting.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => {
-                self.poll_fault(cx).map_or(Poll::Pending, |fault| Poll::Ready(Err(fault)))
-            }
+            Poll::Pending => match self.poll(cx) {
+                Ok(_) => Poll::Pending,
+                Err(fault) => Poll::Ready(Err(fault)),
+            },
         })
         .await
     }
 
-    /// The fault that ends the call, once there is one; else the task is woken when it comes.
-    pub fn poll_fault(&self, cx: &mut Context<'_>) -> Option<Fault> {
+    /// Whether the time has come that the call asked for last; told once. The task is woken when
+    /// it comes, and when the call is ended.
+    ///
+    /// # Errors
+    /// The fault that ends the call, once there is one.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Result<bool, Fault> {
         let mut open = self.calls.open.borrow_mut();
-        let slot = open.get_mut(self.key)?;
-        if slot.fault.is_some() {
-            return slot.fault.clone();
+        let Some(slot) = open.get_mut(self.key) else { return Ok(false) };
+        if let Some(fault) = &slot.fault {
+            return Err(fault.clone());
         }
         match &mut slot.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
-        None
+        Ok(std::mem::take(&mut slot.due))
+    }
+
+    /// Asks to be woken at this time instead of the one before.
+    pub fn wake_at(&self, at: Instant) {
+        if let Some(slot) = self.calls.open.borrow_mut().get_mut(self.key) {
+            (slot.wake_at, slot.due) = (Some(at), false);
+        }
+        self.calls.set_alarm(at);
     }
 }
 

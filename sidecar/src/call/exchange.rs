@@ -14,7 +14,7 @@ use h2::client::ResponseFuture;
 use http::response::Parts;
 use http::{HeaderMap, Version};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::control::Control;
 use super::headers;
@@ -73,11 +73,12 @@ pub struct Exchange {
     pending: Option<Pending>,
     has_head: bool,
     stalled_down: bool,
-    timer: Option<(Wait, Pin<Box<Sleep>>)>,
+    /// What the call asked to be woken for.
+    timer: Option<Wait>,
     moved: u64,
 }
 
-/// What the timer waits for.
+/// What a call is woken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
     Deadline,
@@ -131,7 +132,7 @@ impl Exchange {
             }
         };
         self.has_head = true;
-        self.timer.take_if(|(wait, _)| *wait != Wait::Deadline);
+        self.timer.take_if(|wait| *wait != Wait::Deadline);
         if let Some(pending) = self.pending.take()
             && !failed_at_once(&parts.headers)
         {
@@ -144,9 +145,7 @@ impl Exchange {
     /// Everything beside the answer: the request's rest, the control, the clock. To be polled
     /// whenever the answer is.
     pub fn poll_side(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
-        if let Some(fault) = self.control.poll_fault(cx) {
-            return Err(fault.into());
-        }
+        let due = self.control.poll(cx)?;
         if let Some(upload) = &mut self.upload {
             let before = upload.moved();
             let limit = self.limits.header_list;
@@ -164,12 +163,12 @@ impl Exchange {
                 Poll::Ready(End::Whole | End::Sink(_)) => {
                     self.upload = None;
                     // The wait for the head begins now.
-                    self.timer.take_if(|(wait, _)| *wait != Wait::Deadline);
+                    self.timer.take_if(|wait| *wait != Wait::Deadline);
                 }
             }
             self.set_stalled(stalled && self.upload.is_some() || self.stalled_down);
         }
-        self.poll_timer(cx)
+        self.keep_time(due)
     }
 
     /// Tells that the answer's next piece waits for the caller, or no more.
@@ -211,24 +210,20 @@ impl Exchange {
         }
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
-        loop {
-            if self.timer.is_none() {
-                // What waits for the head begins only when the request has ended.
-                let Some((wait, at)) = self.next_wait() else { return Ok(()) };
-                self.timer = Some((wait, Box::pin(sleep_until(at))));
-            }
-            let Some((wait, sleep)) = &mut self.timer else { return Ok(()) };
-            if sleep.as_mut().poll(cx).is_pending() {
-                return Ok(());
-            }
-            let wait = *wait;
-            self.timer = None;
+    fn keep_time(&mut self, due: bool) -> Result<(), Ended> {
+        if due && let Some(wait) = self.timer.take() {
             match wait {
                 Wait::Idle(moved) if moved != self.moved() => {}
                 _ => return Err(self.expired(wait).into()),
             }
         }
+        if self.timer.is_none()
+            && let Some((wait, at)) = self.next_wait()
+        {
+            self.timer = Some(wait);
+            self.control.wake_at(at);
+        }
+        Ok(())
     }
 
     fn next_wait(&self) -> Option<(Wait, Instant)> {

@@ -12,6 +12,7 @@ use crate::fault::{Fault, Reason};
 pub const PEER_ID: HeaderName = HeaderName::from_static("outrigger-peer-id");
 
 const FORWARDED_CERT: &str = "x-forwarded-client-cert";
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OURS: &str = "outrigger-";
 
 /// Takes off every header that only a sidecar may set.
@@ -93,7 +94,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// The `grpc-status` that headers or trailers state.
 pub fn grpc_status(headers: &HeaderMap) -> Option<u8> {
-    let value: &HeaderValue = headers.get("grpc-status")?;
+    let value: &HeaderValue = headers.get(&GRPC_STATUS)?;
     value.to_str().ok()?.parse().ok()
 }
 

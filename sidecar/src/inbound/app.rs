@@ -94,7 +94,7 @@ impl App {
                         leased.map_err(|fault| self.unreachable(&fault))?
                     }
                 };
-                let end = body.is_end();
+                let end = body.is_empty();
                 let sent = lease.send(Request::from_parts(head, ()), end);
                 let (answer, sink) =
                     sent.map_err(|e| Fault::from_h2(format_args!("{}", self.whom), &e))?;

@@ -64,7 +64,11 @@ fn service_of(host: &str) -> &str {
 
 fn is_address(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    bare.is_empty() || bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok()
+    // No address begins with another letter; most hosts are names.
+    let may_be = |first: &u8| first.is_ascii_hexdigit() || *first == b':';
+    bare.is_empty()
+        || bare == "localhost"
+        || (bare.as_bytes().first().is_some_and(may_be) && bare.parse::<std::net::IpAddr>().is_ok())
 }
 
 /// `/user.v1.UserService/GetUser` is for `user-service`.

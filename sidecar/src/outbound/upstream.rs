@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use foldhash::fast::RandomState as FastHash;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
@@ -39,7 +40,7 @@ pub struct Upstream {
     /// Those that calls go to.
     up: RefCell<Vec<Rc<Endpoint>>>,
     arrived: Notify,
-    series: RefCell<HashMap<Box<str>, Rc<CallSeries>>>,
+    series: RefCell<HashMap<Box<str>, Rc<CallSeries>, FastHash>>,
 }
 
 impl Upstream {

@@ -48,6 +48,11 @@ impl Body {
         if stream.is_end_stream() { Body::Empty } else { Body::H2(stream) }
     }
 
+    /// True when the head was all: what was known when it came.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Body::Empty)
+    }
+
     /// True when no piece will follow, as far as is known without waiting.
     pub fn is_end(&self) -> bool {
         match self {

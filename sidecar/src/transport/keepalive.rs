@@ -4,7 +4,6 @@
 //! connection is dead. Silence is told from a counter of reads, so that no request reads a clock
 //! for it.
 
-use std::cell::Cell;
 use std::future::{Future, pending};
 use std::time::Duration;
 
@@ -24,14 +23,19 @@ pub struct Keepalive {
 
 impl Keepalive {
     /// Ends once the connection is dead; `streams` counts those open on it.
-    pub async fn watch(self, mut pings: PingPong, activity: &Activity, streams: &Cell<usize>) {
+    pub async fn watch(
+        self,
+        mut pings: PingPong,
+        activity: &Activity,
+        streams: impl Fn() -> usize,
+    ) {
         let mut silent = 0;
         let mut seen = activity.reads();
         loop {
             // Two ticks a period: silence is told within half a period.
             sleep(self.after / 2).await;
             let reads = activity.reads();
-            silent = if reads == seen && streams.get() > 0 { silent + 1 } else { 0 };
+            silent = if reads == seen && streams() > 0 { silent + 1 } else { 0 };
             seen = reads;
             if silent < 2 {
                 continue;

@@ -304,7 +304,7 @@ impl Pool {
             let dead = async {
                 match (keepalive, pings) {
                     (Some(keepalive), Some(pings)) => {
-                        keepalive.watch(pings, &activity, &streams).await;
+                        keepalive.watch(pings, &activity, || streams.get()).await;
                     }
                     _ => pending().await,
                 }

@@ -92,13 +92,13 @@ impl Pump {
             match polled {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(Piece::Data(data)))) => {
-                    let data = if data.len() < SMALL { self.gather(data, cx) } else { data };
                     // Known now, the end rides on the last DATA frame.
-                    self.last = match &self.found {
-                        Some(None) => true,
-                        Some(Some(_)) => false,
-                        None => self.body.is_end(),
-                    };
+                    self.last = self.body.is_end();
+                    let data =
+                        if data.len() < SMALL && !self.last { self.gather(data, cx) } else { data };
+                    if self.last && data.len() <= SMALL {
+                        return Poll::Ready(self.send_last(data));
+                    }
                     self.sink.reserve_capacity(data.len());
                     self.held = data;
                 }
@@ -116,18 +116,30 @@ impl Pump {
         }
     }
 
+    /// Hands on a small last piece without a look at the window: nothing that could pile up comes
+    /// after it, and a new stream has none before its head has gone out.
+    fn send_last(&mut self, data: Bytes) -> End {
+        let n = data.len();
+        let sent = self.sink.send_data(data, true);
+        self.body.release(n);
+        self.moved += 1;
+        close(sent)
+    }
+
     /// Takes along what is there behind a small piece.
     fn gather(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
         let mut gathered = BytesMut::new();
-        while gathered.len().max(first.len()) < GATHERED && !self.body.is_end() {
+        while gathered.len() < GATHERED && !self.last {
             match self.body.poll_piece(cx) {
                 Poll::Ready(Some(Ok(Piece::Data(more)))) => {
                     if gathered.is_empty() {
                         gathered.extend_from_slice(&first);
                     }
                     gathered.extend_from_slice(&more);
+                    self.last = self.body.is_end();
                 }
                 Poll::Ready(found) => {
+                    self.last = found.is_none();
                     self.found = Some(found);
                     break;
                 }

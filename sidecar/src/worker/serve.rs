@@ -9,30 +9,18 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::request::Parts;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::task::spawn_local;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::door::Door;
-use crate::call::carry::{self, Prepared};
-use crate::call::control::Control;
+use crate::call::carry::{self, Call, Screen};
+use crate::call::control::Calls;
 use crate::transport::body::Body;
 use crate::transport::io::{Activity, Io, Protocol, Watched, detect};
 use crate::transport::keepalive::Keepalive;
 use crate::transport::pool::{HEADER_SLACK, SMALL_FRAMES};
-
-/// What happens to each call of a connection: one of the two screens.
-pub trait Screen: 'static {
-    /// Sends the call on its way, or says why not.
-    fn call(
-        self: Rc<Self>,
-        head: Parts,
-        body: Body,
-        control: Control,
-    ) -> impl Future<Output = Prepared>;
-}
 
 /// Streams that one connection may make us reset by breaking the protocol, in its whole life.
 const ERROR_RESETS: usize = 65_536;
@@ -147,8 +135,7 @@ async fn h2<S: Screen>(
         .max_send_buffer_size(settings.stream_window as usize);
     let handshake = builder.handshake::<_, Bytes>(io);
     let Ok(Ok(mut http2)) = timeout(settings.first_bytes(late), handshake).await else { return };
-    let open = Rc::new(Cell::new(0));
-    let keepalive = keepalive(settings.keepalive, http2.ping_pong(), activity, open.clone());
+    let keepalive = keepalive(settings.keepalive, http2.ping_pong(), activity, &door.calls);
     let mut keepalive = pin!(keepalive);
     let mut told = false;
     // Clients send no call at all once they have read a GOAWAY.
@@ -157,7 +144,9 @@ async fn h2<S: Screen>(
     let mut silence: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         loop {
-            patience.take_if(|patience| open.get() > 0 || patience.as_mut().poll(cx).is_ready());
+            patience.take_if(|patience| {
+                !door.calls.is_empty() || patience.as_mut().poll(cx).is_ready()
+            });
             if !told && patience.is_none() && door.poll_closing(cx) {
                 told = true;
                 // In two steps: h2 sends GOAWAY with the highest ID and a PING, and the true last
@@ -169,19 +158,16 @@ async fn h2<S: Screen>(
                     let (head, stream) = request.into_parts();
                     let control = door.calls.register();
                     let body = Body::from_h2(stream);
-                    let call = screen.clone().call(head, body, control);
-                    let open = Open::new(&open);
+                    let call = Call { head, body, control };
                     // Boxed: a task's own future is moved when it ends, and this one is large.
-                    spawn_local(Box::pin(async move {
-                        carry::over_h2(call, respond).await;
-                        drop(open);
-                    }));
+                    let carried = carry::over_h2(screen.clone(), call, respond);
+                    spawn_local(Box::pin(carried));
                 }
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                 Poll::Pending => break,
             }
         }
-        if !told || open.get() > 0 {
+        if !told || !door.calls.is_empty() {
             silence = None;
         } else {
             let silence = silence.get_or_insert_with(|| Box::pin(sleep(settings.farewell)));
@@ -198,27 +184,11 @@ async fn keepalive(
     keepalive: Option<Keepalive>,
     pings: Option<h2::PingPong>,
     activity: &Activity,
-    open: Rc<Cell<usize>>,
+    calls: &Calls,
 ) {
     match (keepalive, pings) {
-        (Some(keepalive), Some(pings)) => keepalive.watch(pings, activity, &open).await,
+        (Some(keepalive), Some(pings)) => keepalive.watch(pings, activity, || calls.len()).await,
         _ => pending().await,
-    }
-}
-
-/// Counts one open stream.
-struct Open(Rc<Cell<usize>>);
-
-impl Open {
-    fn new(count: &Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Self(count.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -233,8 +203,9 @@ async fn h1<S: Screen>(
         begun.set(true);
         let (head, incoming) = request.into_parts();
         let control = door.calls.register();
-        let call = screen.clone().call(head, Body::H1(incoming), control);
-        async move { Ok::<_, Infallible>(carry::over_h1(call).await) }
+        let call = Call { head, body: Body::H1(incoming), control };
+        let screen = screen.clone();
+        async move { Ok::<_, Infallible>(carry::over_h1(screen, call).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
