@@ -27,10 +27,15 @@ def memory_table(found, connections):
     """Each side's memory, outbound + inbound."""
     head = ["", "at rest", "peak, 1 GiB each way", f"growth, {connections} idle connections",
             "100,000 calls, lost"]
-    lines = [[name] + [f"{one[key]['outbound']:.1f} + {one[key]['inbound']:.1f} MB"
-                       for key in ("rest", "stream", "idle")] + [str(one["lost"])]
+    lines = [[name] + [megabytes(one[key]) for key in ("rest", "stream", "idle")] + [str(one["lost"])]
              for name, one in found.items()]
-    return f"### Memory\n\noutbound + inbound\n\n{table(head, lines)}"
+    failed = [f"\n\n{name}, 1 GiB each way: {one['stream']}" for name, one in found.items()
+              if isinstance(one["stream"], str)]
+    return f"### Memory\n\noutbound + inbound\n\n{table(head, lines)}" + "".join(failed)
+
+
+def megabytes(sides):
+    return "failed" if isinstance(sides, str) else f"{sides['outbound']:.1f} + {sides['inbound']:.1f} MB"
 
 
 def workers_table(results, names):

@@ -73,8 +73,11 @@ async fn send(mut upload: SendStream<Bytes>, messages: u64) -> Result<(), Failur
         let mut message = message(number);
         while !message.is_empty() {
             upload.reserve_capacity(message.len());
-            let room = poll_fn(|cx| upload.poll_capacity(cx)).await;
-            let room = room.ok_or("the stream ended while it was sent")??;
+            let Some(room) = poll_fn(|cx| upload.poll_capacity(cx)).await else {
+                let reason = poll_fn(|cx| upload.poll_reset(cx)).await?;
+                return Err(format!("message {number} met the end of the stream: {reason}").into());
+            };
+            let room = room?;
             upload.send_data(message.split_to(room.min(message.len())), false)?;
         }
     }
