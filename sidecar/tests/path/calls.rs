@@ -178,3 +178,19 @@ async fn the_grpc_services_name_routes_a_call_to_an_address() {
     let answer = mesh.client().await.call(request, b"x").await.unwrap();
     assert_eq!(answer.body, b"x");
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_host_header_routes_a_call_without_an_authority() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    // h2 sends no `:authority` for what says that it is forwarded from HTTP/1.1.
+    let request = http::Request::post("/other.v1.Other/Say")
+        .version(http::Version::HTTP_11)
+        .header("host", "echo.service.consul:80")
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap();
+    let answer = mesh.client().await.call(request, b"x").await.unwrap();
+    assert_eq!((answer.body.as_slice(), answer.status().0.as_str()), (&b"x"[..], "0"));
+}

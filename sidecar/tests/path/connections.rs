@@ -1,12 +1,18 @@
 //! Connections: which ends when, and what that costs the calls.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use certs::{Identity, Leaf, TlsMin};
+use outrigger::telemetry::labels::Direction;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use super::net::{Answer, Mesh, app, echo, grpc_request, inbound_address, push};
 
@@ -17,6 +23,13 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
         assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// TLS handshakes that `web` has made.
+fn handshakes(mesh: &Mesh) -> f64 {
+    let text = Mesh::scrape(&mesh.web_metrics);
+    let ok = "outrigger_tls_handshakes_total{direction=\"outbound\",outcome=\"ok\"} ";
+    text.lines().find_map(|line| line.strip_prefix(ok)?.parse().ok()).unwrap_or(0.0)
 }
 
 fn open_connections(mesh: &Mesh) -> bool {
@@ -81,22 +94,19 @@ async fn a_new_identity_on_both_sides_fails_no_call() {
     }
 }
 
-#[tokio::test(flavor = "local", start_paused = true)]
-async fn a_peer_that_went_silent_is_found_by_ping() {
-    let mesh = Mesh::new();
-    app(&mesh, echo);
-    // The inbound side behind a pipe that stops carrying bytes when it is told to.
-    let (frozen, is_frozen) = tokio::sync::watch::channel(false);
+/// Serves the inbound side behind pipes that stop carrying bytes when they are told to.
+fn serve_freezable(mesh: &Mesh) -> watch::Sender<bool> {
+    let (freeze, is_frozen) = watch::channel(false);
     let mut connections = mesh.net.listen(inbound_address());
     let worker = mesh.echo.clone();
-    tokio::task::spawn_local(async move {
+    spawn_local(async move {
         while let Some(far) = connections.recv().await {
             let (near, served) = tokio::io::duplex(64 * 1024);
-            tokio::task::spawn_local(outrigger::inbound::connection(worker.clone(), served));
+            spawn_local(outrigger::inbound::connection(worker.clone(), served));
             let (mut from_far, mut to_far) = tokio::io::split(far);
             let (mut from_near, mut to_near) = tokio::io::split(near);
             let mut is_frozen = is_frozen.clone();
-            tokio::task::spawn_local(async move {
+            spawn_local(async move {
                 tokio::select! {
                     _ = tokio::io::copy(&mut from_far, &mut to_near) => {}
                     _ = tokio::io::copy(&mut from_near, &mut to_far) => {}
@@ -105,16 +115,49 @@ async fn a_peer_that_went_silent_is_found_by_ping() {
             });
         }
     });
+    freeze
+}
+
+/// A stream whose peer falls silent after `event` ends within the time of a PING.
+async fn found_by_ping_after(event: impl AsyncFnOnce(&Mesh)) {
+    let mesh = Mesh::new();
+    app(&mesh, echo);
+    let freeze = serve_freezable(&mesh);
     let mut client = mesh.client().await;
     let (response, _send) = client.open(grpc_request());
     let answers = response.await.unwrap();
-    frozen.send(true).unwrap();
+    event(&mesh).await;
+    freeze.send(true).unwrap();
     let begin = Instant::now();
-    let (status, _, reason) = Answer::read(answers).await.unwrap().status();
+    let told = timeout(Duration::from_secs(60), Answer::read(answers)).await;
+    let (status, _, reason) = told.expect("it was not found").unwrap().status();
     assert_eq!((status.as_str(), reason.as_str()), ("14", "upstream_reset"));
     // 10 s of silence, told within half of that, and 5 s for the answer.
     let elapsed = begin.elapsed().as_secs();
     assert!((14..=21).contains(&elapsed), "{elapsed} s");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_peer_that_went_silent_is_found_by_ping() {
+    found_by_ping_after(async |_| {}).await;
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_peer_that_went_silent_on_a_retired_connection_is_found_by_ping() {
+    found_by_ping_after(async |mesh| mesh.web.set_identity(mesh.identity("web"))).await;
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_peer_that_went_silent_after_its_goaway_is_found_by_ping() {
+    found_by_ping_after(async |mesh| {
+        mesh.echo.drain(Direction::Inbound);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // It takes no new call.
+        let before = handshakes(mesh);
+        mesh.client().await.call(grpc_request(), b"x").await.unwrap();
+        assert!(handshakes(mesh) > before, "the connection is not retired");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
@@ -125,11 +168,11 @@ async fn an_app_that_restarts_between_calls_costs_none() {
     for _ in 0..5 {
         // Each life of the app serves one connection, which it ends with GOAWAY.
         let mut connections = mesh.net.listen(super::net::app_address());
-        let life = tokio::task::spawn_local(async move {
+        let life = spawn_local(async move {
             let pipe = connections.recv().await.unwrap();
             let mut server = h2::server::handshake(pipe).await.unwrap();
             let (request, respond) = server.accept().await.unwrap().unwrap();
-            let call = tokio::task::spawn_local(echo(request, respond));
+            let call = spawn_local(echo(request, respond));
             server.graceful_shutdown();
             while server.accept().await.is_some() {}
             call.await.unwrap();
@@ -140,45 +183,96 @@ async fn an_app_that_restarts_between_calls_costs_none() {
     }
 }
 
-#[tokio::test(flavor = "local", start_paused = true)]
-async fn a_peer_that_sends_everyone_away_is_tried_a_bounded_number_of_times() {
-    let mesh = Mesh::new();
-    app(&mesh, echo);
-    mesh.echo.drain(outrigger::telemetry::labels::Direction::Inbound);
+/// When a peer says that it takes no calls.
+#[derive(Clone, Copy, Debug)]
+enum Goaway {
+    WithItsGreeting,
+    /// The greeting is read before it comes.
+    ATurnLater,
+}
+
+/// A peer that greets whoever comes and sends them away. It counts them, and is gone after a
+/// thousand.
+fn serve_away(mesh: &Mesh, when: Goaway) -> Rc<Cell<usize>> {
+    // RFC 9113 §6.5, §6.8: no setting, and no stream was or will be taken.
+    const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+    const GOAWAY: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let mut connections = mesh.net.listen(inbound_address());
-    let worker = mesh.echo.clone();
-    let count = std::rc::Rc::new(std::cell::Cell::new(0));
+    let acceptor = TlsAcceptor::from(mesh.identity("echo").server_config());
+    let count = Rc::new(Cell::new(0));
     let accepted = count.clone();
-    tokio::task::spawn_local(async move {
+    spawn_local(async move {
         while let Some(pipe) = connections.recv().await {
             accepted.set(accepted.get() + 1);
-            tokio::task::spawn_local(outrigger::inbound::connection(worker.clone(), pipe));
+            if accepted.get() == 1000 {
+                return;
+            }
+            let acceptor = acceptor.clone();
+            spawn_local(async move {
+                let mut tls = acceptor.accept(pipe).await.unwrap();
+                tls.write_all(SETTINGS).await.unwrap();
+                let away = async move {
+                    tls.write_all(GOAWAY).await.unwrap();
+                    // It goes on reading: what ends the connection is the other side.
+                    let _ = tokio::io::copy(&mut tls, &mut tokio::io::sink()).await;
+                };
+                match when {
+                    Goaway::WithItsGreeting => away.await,
+                    Goaway::ATurnLater => drop(spawn_local(away)),
+                }
+            });
         }
     });
-    let mut client = mesh.client().await;
-    let answer = client.call(grpc_request(), b"x").await.unwrap();
-    // Served before the GOAWAY came, or told that nobody takes calls: never tried for ever.
-    assert!(["0", "14"].contains(&answer.status().0.as_str()), "{:?}", answer.status());
-    assert!(count.get() <= 3, "{} connections for one call", count.get());
+    count
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_peer_that_sends_everyone_away_is_tried_a_bounded_number_of_times() {
+    // One connection more than a pool has.
+    for (when, most) in [(Goaway::WithItsGreeting, 1), (Goaway::ATurnLater, 17)] {
+        let mesh = Mesh::new();
+        let count = serve_away(&mesh, when);
+        let answer = mesh.client().await.call(grpc_request(), b"x").await.unwrap();
+        assert_eq!(answer.status().0, "14", "{:?}", answer.status());
+        assert!(count.get() <= most, "{} connections for one call, {when:?}", count.get());
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn who_connects_and_says_nothing_takes_no_place_of_a_handshake() {
+    let mesh = Mesh::with_app("[limits]\nhandshakes = 1\n");
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    let silent = mesh.net.connect(inbound_address()).unwrap();
+    let mut slow = mesh.net.connect(inbound_address()).unwrap();
+    // The first bytes of a ClientHello that says it is longer than what comes.
+    slow.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]).await.unwrap();
+    // They have their chance to take it.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let begin = Instant::now();
+    let answer = mesh.client().await.call(grpc_request(), b"x").await.unwrap();
+    assert_eq!(answer.status().0, "0", "{:?}", answer.status());
+    assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+    drop((silent, slow));
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn calls_share_a_connection_while_none_is_stalled() {
     let mesh = Mesh::new();
     mesh.serve_inbound();
-    let opened = std::rc::Rc::new(std::cell::Cell::new(0));
+    let opened = Rc::new(Cell::new(0));
     let mut connections = mesh.net.listen(super::net::app_address());
     let counted = opened.clone();
-    tokio::task::spawn_local(async move {
+    spawn_local(async move {
         while let Some(pipe) = connections.recv().await {
             counted.set(counted.get() + 1);
-            tokio::task::spawn_local(async move {
+            spawn_local(async move {
                 // A window that each call waits for, for a moment.
                 let mut server = h2::server::Builder::new();
                 server.initial_window_size(300);
                 let mut server = server.handshake::<_, Bytes>(pipe).await.unwrap();
                 while let Some(Ok((request, respond))) = server.accept().await {
-                    tokio::task::spawn_local(echo(request, respond));
+                    spawn_local(echo(request, respond));
                 }
             });
         }
@@ -273,11 +367,11 @@ async fn a_connection_that_was_being_opened_when_the_identity_changed_takes_no_c
     mesh.web.set_identity(mesh.identity("web"));
     let opened = std::rc::Rc::new(std::cell::Cell::new(1));
     let (counted, worker) = (opened.clone(), mesh.echo.clone());
-    tokio::task::spawn_local(outrigger::inbound::connection(worker.clone(), first));
-    tokio::task::spawn_local(async move {
+    spawn_local(outrigger::inbound::connection(worker.clone(), first));
+    spawn_local(async move {
         while let Some(pipe) = connections.recv().await {
             counted.set(counted.get() + 1);
-            tokio::task::spawn_local(outrigger::inbound::connection(worker.clone(), pipe));
+            spawn_local(outrigger::inbound::connection(worker.clone(), pipe));
         }
     });
     let answer = Answer::read(answer.await.unwrap()).await.unwrap();

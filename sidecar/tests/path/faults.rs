@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -218,6 +218,33 @@ async fn without_a_deadline_the_response_timeout_holds() {
     assert_eq!((status.as_str(), reason.as_str()), ("4", "deadline_exceeded"));
     assert!(message.contains("response timeout"), "{message}");
     assert_eq!(begin.elapsed().as_secs(), 15);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_request_that_stands_still_before_its_answer_ends_at_the_idle_timeout() {
+    let mesh = Mesh::with_app("[timeouts]\nhttp_idle = \"5s\"\n");
+    mesh.serve_inbound();
+    app(&mesh, |request, _respond| async move {
+        let mut body = request.into_body();
+        while let Some(Ok(piece)) = body.data().await {
+            body.flow_control().release_capacity(piece.len()).unwrap();
+        }
+        std::future::pending().await
+    });
+    let mut client = mesh.client().await;
+    let (response, mut send) = client.open(Request::post("http://echo/upload").body(()).unwrap());
+    // While pieces come, nothing ends.
+    for _ in 0..4 {
+        push(&mut send, Bytes::from_static(b"piece")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    let begin = Instant::now();
+    let response = tokio::time::timeout(Duration::from_secs(60), response).await;
+    let answer = Answer::read(response.expect("it does not end").unwrap()).await.unwrap();
+    let (elapsed, said) = (begin.elapsed(), String::from_utf8(answer.body).unwrap());
+    assert_eq!(answer.head.status(), 504, "{said}");
+    assert!(said.contains("the idle timeout"), "{said}");
+    assert!(elapsed < Duration::from_secs(5), "{elapsed:?} after 3 s of silence");
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
