@@ -40,9 +40,13 @@ mod real;
 mod reckless;
 #[path = "mesh/renewal.rs"]
 mod renewal;
+#[path = "mesh/shares.rs"]
+mod shares;
 #[path = "mesh/sidecar.rs"]
 mod sidecar;
 #[path = "mesh/stalls.rs"]
 mod stalls;
+#[path = "mesh/watches.rs"]
+mod watches;
 #[path = "mesh/whole.rs"]
 mod whole;

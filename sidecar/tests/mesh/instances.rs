@@ -12,7 +12,7 @@ use super::pki::Pki;
 use super::ports::free;
 use super::process::{Process, until};
 use super::programs::outrigger;
-use super::sidecar::Sidecar;
+use super::sidecar::{Sidecar, WORKERS, workers};
 
 const CALLERS: usize = 12;
 
@@ -26,21 +26,23 @@ struct Two {
 }
 
 impl Two {
-    async fn stated() -> Self {
-        let pki = Pki::new();
+    async fn stated(count: usize) -> Self {
+        let (pki, more) = (Pki::new(), workers(count));
         let apps = ["first", "second"].map(App::start);
-        let first = Sidecar::guarding(&pki, "user-service", apps[0].address, &["web"], "").await;
-        let second = Sidecar::guarding(&pki, "user-service", apps[1].address, &["web"], "").await;
+        let beside = async |app: &App| {
+            Sidecar::guarding(&pki, "user-service", app.address, &["web"], &more).await
+        };
+        let (first, second) = (beside(&apps[0]).await, beside(&apps[1]).await);
         let endpoints = [first.inbound, second.inbound];
-        let caller = Sidecar::calling(&pki, "web", "user-service", &endpoints).await;
+        let caller = Sidecar::calling_with(&pki, "web", "user-service", &endpoints, &more).await;
         Self { apps, first, _second: second, caller, _consul: None }
     }
 
-    async fn discovered() -> Self {
+    async fn discovered(count: usize) -> Self {
         let [http, dns] = [free(), free()].map(|address| address.to_string());
         let agent = ["agent", "--http", &http, "--dns", &dns];
         let consul = Process::start("consul", outrigger().args(agent));
-        let section = format!("[consul]\naddress = \"{http}\"\n");
+        let section = format!("[consul]\naddress = \"{http}\"\n{}", workers(count));
         let apps = ["first", "second"].map(App::start);
         let first = Sidecar::start("user-service", Some(apps[0].address), &section).ready().await;
         let second = Sidecar::start("user-service", Some(apps[1].address), &section).ready().await;
@@ -87,22 +89,30 @@ impl Two {
 
 #[tokio::test]
 async fn a_killed_instance_takes_only_the_calls_in_flight_on_it() {
-    Two::stated().await.killed().await;
+    for count in WORKERS {
+        Two::stated(count).await.killed().await;
+    }
 }
 
 #[tokio::test]
 async fn a_killed_instance_that_consul_still_lists_takes_only_the_calls_in_flight_on_it() {
-    Two::discovered().await.killed().await;
+    for count in WORKERS {
+        Two::discovered(count).await.killed().await;
+    }
 }
 
 #[tokio::test]
 async fn an_instance_that_is_asked_to_leave_takes_no_call_with_it() {
-    Two::stated().await.leaves().await;
+    for count in WORKERS {
+        Two::stated(count).await.leaves().await;
+    }
 }
 
 #[tokio::test]
 async fn an_instance_that_is_asked_to_leave_consul_takes_no_call_with_it() {
-    Two::discovered().await.leaves().await;
+    for count in WORKERS {
+        Two::discovered(count).await.leaves().await;
+    }
 }
 
 #[tokio::test]

@@ -13,16 +13,16 @@ use tonic::{Code, Status, Streaming};
 use super::app::{App, HELD};
 use super::pki::Pki;
 use super::process::PATIENCE;
-use super::sidecar::Sidecar;
+use super::sidecar::{Sidecar, WORKERS, workers};
 
 /// An open stream in both directions.
-struct Conversation {
+pub(crate) struct Conversation {
     send: mpsc::Sender<SyncUsersRequest>,
     answers: Streaming<SyncUsersResponse>,
 }
 
 impl Conversation {
-    async fn open(caller: &Sidecar) -> Self {
+    pub(crate) async fn open(caller: &Sidecar) -> Self {
         let mut client = UserServiceClient::new(caller.channel("user-service"));
         let (send, mut receive) = mpsc::channel(1);
         let messages = stream::poll_fn(move |context| receive.poll_recv(context));
@@ -32,7 +32,8 @@ impl Conversation {
         open
     }
 
-    async fn next(&mut self) -> Result<Option<SyncUsersResponse>, Status> {
+    /// The next message from the app.
+    pub(crate) async fn next(&mut self) -> Result<Option<SyncUsersResponse>, Status> {
         timeout(PATIENCE, self.answers.message()).await.unwrap()
     }
 
@@ -44,13 +45,27 @@ impl Conversation {
     }
 }
 
+/// A stream for each worker, and more: by then each connection has gone to the one with the least
+/// to do.
+const STREAMS: usize = 8;
+
 #[tokio::test]
 async fn calls_in_flight_end_well_before_a_sidecar_that_was_asked_to_leave() {
-    let pki = Pki::new();
+    for count in WORKERS {
+        calls_in_flight_end_well(count).await;
+    }
+}
+
+async fn calls_in_flight_end_well(count: usize) {
+    let (pki, more) = (Pki::new(), workers(count));
     let app = App::start("app");
-    let mut callee = Sidecar::guarding(&pki, "user-service", app.address, &["web"], "").await;
-    let caller = Sidecar::calling(&pki, "web", "user-service", &[callee.inbound]).await;
-    let mut stream = Conversation::open(&caller).await;
+    let mut callee = Sidecar::guarding(&pki, "user-service", app.address, &["web"], &more).await;
+    let endpoints = [callee.inbound];
+    let caller = Sidecar::calling_with(&pki, "web", "user-service", &endpoints, &more).await;
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        streams.push(Conversation::open(&caller).await);
+    }
     let mut client = UserServiceClient::new(caller.channel("user-service"));
     let held =
         tokio::spawn(async move { client.get_user(GetUserRequest { id: HELD.into() }).await });
@@ -58,15 +73,20 @@ async fn calls_in_flight_end_well_before_a_sidecar_that_was_asked_to_leave() {
 
     callee.process.signal(Signal::TERM);
     callee.process.line(&["draining"]).await;
-    stream.turn().await;
+    for stream in &mut streams {
+        stream.turn().await;
+    }
     app.state.release.notify_waiters();
     held.await.unwrap().unwrap();
-    stream.turn().await;
-    assert!(callee.process.lives());
-    let begun = Instant::now();
-    let Conversation { send, mut answers } = stream;
-    drop(send);
-    assert!(timeout(PATIENCE, answers.message()).await.unwrap().unwrap().is_none());
+    let mut begun = Instant::now();
+    for mut stream in streams {
+        stream.turn().await;
+        assert!(callee.process.lives());
+        begun = Instant::now();
+        let Conversation { send, mut answers } = stream;
+        drop(send);
+        assert!(timeout(PATIENCE, answers.message()).await.unwrap().unwrap().is_none());
+    }
     assert_eq!(callee.process.ended().await.code(), Some(0));
     // Nothing was left to wait for.
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
@@ -74,15 +94,27 @@ async fn calls_in_flight_end_well_before_a_sidecar_that_was_asked_to_leave() {
 
 #[tokio::test]
 async fn a_call_that_does_not_end_is_told_so_when_the_drain_is_over() {
-    let pki = Pki::new();
+    for count in WORKERS {
+        told_when_the_drain_is_over(count).await;
+    }
+}
+
+async fn told_when_the_drain_is_over(count: usize) {
+    let (pki, more) = (Pki::new(), workers(count));
     let app = App::start("app");
-    let more = "[drain]\ntimeout = \"1s\"\n";
-    let mut callee = Sidecar::guarding(&pki, "user-service", app.address, &["web"], more).await;
-    let caller = Sidecar::calling(&pki, "web", "user-service", &[callee.inbound]).await;
-    let mut stream = Conversation::open(&caller).await;
+    let short = format!("{more}[drain]\ntimeout = \"1s\"\n");
+    let mut callee = Sidecar::guarding(&pki, "user-service", app.address, &["web"], &short).await;
+    let endpoints = [callee.inbound];
+    let caller = Sidecar::calling_with(&pki, "web", "user-service", &endpoints, &more).await;
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        streams.push(Conversation::open(&caller).await);
+    }
     callee.process.signal(Signal::TERM);
-    let told = stream.next().await.unwrap_err();
-    assert_eq!(told.code(), Code::Unavailable);
-    assert_eq!(told.metadata().get("outrigger-reason").unwrap(), "draining");
+    for mut stream in streams {
+        let told = stream.next().await.unwrap_err();
+        assert_eq!(told.code(), Code::Unavailable);
+        assert_eq!(told.metadata().get("outrigger-reason").unwrap(), "draining");
+    }
     assert_eq!(callee.process.ended().await.code(), Some(0));
 }

@@ -13,6 +13,14 @@ use super::ports::free;
 use super::process::{Process, until};
 use super::programs::outrigger;
 
+/// How many workers a sidecar has where what they share may go wrong between them.
+pub(crate) const WORKERS: [usize; 2] = [1, 4];
+
+/// The section that gives a sidecar so many workers.
+pub(crate) fn workers(count: usize) -> String {
+    format!("[runtime]\nworkers = {count}\n")
+}
+
 /// A sidecar's process and its ports.
 pub(crate) struct Sidecar {
     pub(crate) process: Process,
@@ -63,10 +71,21 @@ impl Sidecar {
         upstream: &str,
         endpoints: &[SocketAddr],
     ) -> Self {
+        Self::calling_with(pki, service, upstream, endpoints, "").await
+    }
+
+    /// The same, with more sections.
+    pub(crate) async fn calling_with(
+        pki: &Pki,
+        service: &str,
+        upstream: &str,
+        endpoints: &[SocketAddr],
+        more: &str,
+    ) -> Self {
         let endpoints: Vec<String> = endpoints.iter().map(SocketAddr::to_string).collect();
         let identity = pki.section(service);
         let sections = format!(
-            "[consul]\nenabled = false\n{identity}[upstreams.{upstream}]\nendpoints = {endpoints:?}\n"
+            "[consul]\nenabled = false\n{identity}[upstreams.{upstream}]\nendpoints = {endpoints:?}\n{more}"
         );
         Self::start(service, None, &sections).ready().await
     }

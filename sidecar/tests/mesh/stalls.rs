@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use super::app::{App, STALLED};
 use super::load::Load;
 use super::pki::Pki;
-use super::sidecar::Sidecar;
+use super::sidecar::{Sidecar, WORKERS, workers};
 
 const CALLERS: usize = 100;
 
@@ -22,11 +22,12 @@ const STREAMS: usize = 15;
 /// What a stalled stream may hold on its way, in messages of 16 KiB: 16 MiB of buffers.
 const HELD_BACK: usize = 1024;
 
-async fn path() -> (App, Sidecar, Sidecar) {
-    let pki = Pki::new();
+async fn path(count: usize) -> (App, Sidecar, Sidecar) {
+    let (pki, more) = (Pki::new(), workers(count));
     let app = App::start("app");
-    let callee = Sidecar::guarding(&pki, "user-service", app.address, &["web"], "").await;
-    let caller = Sidecar::calling(&pki, "web", "user-service", &[callee.inbound]).await;
+    let callee = Sidecar::guarding(&pki, "user-service", app.address, &["web"], &more).await;
+    let endpoints = [callee.inbound];
+    let caller = Sidecar::calling_with(&pki, "web", "user-service", &endpoints, &more).await;
     (app, callee, caller)
 }
 
@@ -58,7 +59,13 @@ async fn fill(channel: Channel) -> impl Sized {
 
 #[tokio::test]
 async fn an_app_that_stops_reading_harms_no_other_caller() {
-    let (_app, callee, caller) = path().await;
+    for count in WORKERS {
+        an_app_that_stops_reading(count).await;
+    }
+}
+
+async fn an_app_that_stops_reading(count: usize) {
+    let (_app, callee, caller) = path(count).await;
     // One of the other callers is on the very connection of a stalled stream.
     let shared = caller.channel("user-service");
     let channels = (0..STREAMS).map(|_| caller.channel("user-service")).chain([shared.clone()]);
@@ -71,7 +78,13 @@ async fn an_app_that_stops_reading_harms_no_other_caller() {
 
 #[tokio::test]
 async fn a_caller_that_stops_reading_harms_no_other_caller() {
-    let (app, _callee, caller) = path().await;
+    for count in WORKERS {
+        a_caller_that_stops_reading(count).await;
+    }
+}
+
+async fn a_caller_that_stops_reading(count: usize) {
+    let (app, _callee, caller) = path(count).await;
     let shared = caller.channel("user-service");
     let mut client = UserServiceClient::new(shared.clone());
     let unread = client.list_users(ListUsersRequest::default()).await.unwrap();
