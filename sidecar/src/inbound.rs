@@ -16,8 +16,9 @@ use std::time::{Duration, SystemTime};
 use certs::{Identity, Peer, PeerFault};
 use foldhash::fast::RandomState as FastHash;
 use http::request::Parts;
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use rustls::server::Acceptor;
+use tokio::io::BufReader;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 
@@ -32,10 +33,11 @@ use crate::outbound::{expired, malformed_timeout};
 use crate::telemetry::labels::Direction;
 use crate::telemetry::metrics::CallSeries;
 use crate::transport::body::Body;
-use crate::transport::io::{Io, Protocol};
+use crate::transport::io::{Io, Protocol, TLS_READ};
 use crate::worker::Worker;
 use crate::worker::door::{Door, Guest};
 use crate::worker::serve;
+use authorize::Intentions;
 
 /// Lines about refused handshakes, on each worker.
 const LINES_A_SECOND: u32 = 10;
@@ -91,7 +93,8 @@ impl Refused {
     }
 }
 
-type Accepted<T> = (tokio_rustls::server::TlsStream<T>, Option<Protocol>, Guest, Arc<Identity>);
+type Accepted<T> =
+    (tokio_rustls::server::TlsStream<BufReader<T>>, Option<Protocol>, Guest, Arc<Identity>);
 
 async fn handshake<T: Io>(worker: &Worker, io: T) -> Result<Accepted<T>, PeerFault> {
     let identity = worker.mesh.identity.borrow().clone();
@@ -100,6 +103,7 @@ async fn handshake<T: Io>(worker: &Worker, io: T) -> Result<Accepted<T>, PeerFau
     let within = worker.config.timeouts.tls_handshake.duration();
     let accepting = async {
         // Whoever says nothing takes no place from who does.
+        let io = BufReader::with_capacity(TLS_READ, io);
         let hello = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
         // Fair: who came first is served first.
         let place = worker.handshakes.acquire().await;
@@ -132,6 +136,8 @@ pub struct Inbound {
     /// The peer in metrics: its service, or its whole ID where it is none of Consul's.
     label: Rc<str>,
     peer_id: HeaderValue,
+    /// The intentions that allowed the peer.
+    allowed_by: RefCell<Option<Arc<Intentions>>>,
     series: RefCell<HashMap<Box<str>, Rc<CallSeries>, FastHash>>,
 }
 
@@ -164,7 +170,14 @@ impl Inbound {
         // A SPIFFE ID is printable ASCII by its own rules.
         let peer_id = HeaderValue::from_str(peer.id.as_str())
             .unwrap_or_else(|_| HeaderValue::from_static("spiffe://unprintable"));
-        Rc::new(Self { worker, peer, label, peer_id, series: RefCell::default() })
+        Rc::new(Self {
+            worker,
+            peer,
+            label,
+            peer_id,
+            allowed_by: RefCell::default(),
+            series: RefCell::default(),
+        })
     }
 
     async fn send(
@@ -185,7 +198,7 @@ impl Inbound {
         tracestate::take(&mut head.headers);
         head.headers.insert(headers::PEER_ID, self.peer_id.clone());
 
-        let allowed = worker.authorize(&self.peer.id);
+        let allowed = self.allowed();
         // Whoever may not call takes up no name in the metrics.
         let series = self.series(if allowed.is_ok() { head.uri.path() } else { "" });
         let timeout = deadline::read(&head.headers);
@@ -231,6 +244,20 @@ impl Inbound {
         Ok(Box::new(Exchange::new(app.whom.clone(), upload, answer, control, limits, None)))
     }
 
+    /// Whether the peer may call; judged anew only by other intentions.
+    fn allowed(&self) -> Result<(), Fault> {
+        let present = self.worker.intentions();
+        let mut judged = self.allowed_by.borrow_mut();
+        if let (Some(present), Some(judged)) = (&present, &*judged)
+            && Arc::ptr_eq(present, judged)
+        {
+            return Ok(());
+        }
+        self.worker.authorize(&self.peer.id)?;
+        *judged = present;
+        Ok(())
+    }
+
     fn series(&self, path: &str) -> Rc<CallSeries> {
         let mut series = self.series.borrow_mut();
         if let Some(known) = series.get(path) {
@@ -244,9 +271,11 @@ impl Inbound {
     }
 }
 
+const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+
 /// How many attempts came before this one (gRPC A6, `grpc-previous-rpc-attempts`).
 fn attempt(head: &Parts) -> u32 {
-    let value = head.headers.get("grpc-previous-rpc-attempts");
+    let value = head.headers.get(&PREVIOUS_ATTEMPTS);
     value.and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 

@@ -199,6 +199,11 @@ impl Worker {
         }
     }
 
+    /// The intentions in force.
+    pub fn intentions(&self) -> Option<Arc<Intentions>> {
+        self.intentions.borrow().clone()
+    }
+
     /// One more open stream.
     ///
     /// # Errors

@@ -111,8 +111,8 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
     };
     let mut response = Response::from_parts(parts, ());
     edge.clean(response.headers_mut());
-    let mut status = headers::grpc_status(response.headers());
     let end = body.is_empty();
+    let mut status = headers::grpc_status(response.headers());
     let Ok(sink) = respond.send_response(response, end) else { return };
     if end {
         return set_status(status);

@@ -134,7 +134,7 @@ impl Exchange {
         self.has_head = true;
         self.timer.take_if(|wait| *wait != Wait::Deadline);
         if let Some(pending) = self.pending.take()
-            && !failed_at_once(&parts.headers)
+            && !failed_at_once(&parts.headers, body.is_empty())
         {
             pending.answered();
         }
@@ -264,8 +264,9 @@ impl Exchange {
 
 /// Whether an answer's head is a failure that took no work: what comes quickly because nothing was
 /// done says nothing good of the endpoint.
-fn failed_at_once(head: &HeaderMap) -> bool {
-    head.contains_key(&REASON_HEADER) || headers::grpc_status(head) == Some(Code::Unavailable as u8)
+fn failed_at_once(head: &HeaderMap, is_all: bool) -> bool {
+    head.contains_key(&REASON_HEADER)
+        || (is_all && headers::grpc_status(head) == Some(Code::Unavailable as u8))
 }
 
 impl fmt::Debug for Exchange {

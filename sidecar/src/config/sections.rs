@@ -193,7 +193,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             header_list: Size::kib(64),
-            frame: Size::kib(16),
+            frame: Size::kib(64),
             stream_window: Size::kib(256),
             connection_window: Size::kib(4096),
             mesh_streams: Count::new(256),

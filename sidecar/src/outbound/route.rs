@@ -63,12 +63,13 @@ fn service_of(host: &str) -> &str {
 }
 
 fn is_address(host: &str) -> bool {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    // No address begins with another letter; most hosts are names.
-    let may_be = |first: &u8| first.is_ascii_hexdigit() || *first == b':';
-    bare.is_empty()
-        || bare == "localhost"
-        || (bare.as_bytes().first().is_some_and(may_be) && bare.parse::<std::net::IpAddr>().is_ok())
+    match host.as_bytes().first() {
+        None => true,
+        // In an authority, IPv6 comes in brackets (RFC 3986 §3.2.2).
+        Some(b'[') => true,
+        Some(b'0'..=b'9') => host.parse::<std::net::Ipv4Addr>().is_ok(),
+        Some(_) => host == "localhost",
+    }
 }
 
 /// `/user.v1.UserService/GetUser` is for `user-service`.
