@@ -1,7 +1,7 @@
 //! From the mesh to the app: the whole path of a call, outermost first.
 //!
 //! accept → mTLS (the peer's SPIFFE ID) → h2 or HTTP/1.1 → forged headers stripped, the true peer
-//! named → metrics → size → deadline → authorize → the app on loopback.
+//! named → authorize → metrics → size → deadline → the app on loopback.
 
 pub mod app;
 pub mod authorize;
