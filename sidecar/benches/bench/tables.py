@@ -1,6 +1,6 @@
 """The figures as tables: Markdown, with columns that line up in a terminal too."""
 
-REFERENCES = ("envoy", "floor")  # the others' CPU time is printed as a multiple of theirs
+REFERENCES = ("envoy", "floor")  # the others' CPU time is printed as a multiple of theirs, both sides together
 
 
 def row_table(row, found):
@@ -8,7 +8,7 @@ def row_table(row, found):
     title = f"### {row.name}\n\n{row.message}-byte messages" + (f", {row.answer}-byte answers" if row.answer else "")
     references = [name for name in REFERENCES if "both" in found.get(name, {})]
     head = (["", "outbound", "inbound", "both"] + [f"/ {name}" for name in references]
-            + ["calls/s", "p50", "p99", "p99.9", "RSS after"])
+            + ["calls/s", "p50", "p99", "p99.9"] + [f"p99 / {name}" for name in references[:1]] + ["RSS after"])
     lines = []
     for name, one in found.items():
         line = [name]
@@ -18,6 +18,7 @@ def row_table(row, found):
         else:
             line += [""] * (3 + len(references))
         line += [f"{one['rate']:.0f}"] + [f"{one[key] / 1e3:.2f} ms" for key in ("p50", "p99", "p99.9")]
+        line += [f"{one['p99'] / found[reference]['p99']:.2f}" for reference in references[:1]]
         line.append(f"{one['outbound MB']:.1f} + {one['inbound MB']:.1f} MB" if "both" in one else "")
         lines.append(line)
     return f"{title}\n\n{table(head, lines)}"
