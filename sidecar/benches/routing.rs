@@ -63,7 +63,7 @@ fn routes(c: &mut Criterion) {
 fn picking(c: &mut Criterion) {
     for n in [1, 2, 3, 100] {
         let now = Instant::now();
-        let upstream = Upstream::new("user-service", upstream_config(""));
+        let upstream = Upstream::new("user-service", upstream_config(""), 512);
         upstream.apply(Arc::new(endpoints(n)), |_| pool(), now);
         c.bench_function(&format!("pick/of {n}"), |b| {
             b.iter(|| upstream.pick(&[], black_box(now)).is_some());

@@ -45,9 +45,6 @@ const LINES_A_SECOND: u32 = 10;
 /// A handshake that takes longer waits for its peer, not for us.
 const PROMPT: Duration = Duration::from_millis(100);
 
-/// Methods kept at hand a connection; the metrics bound them once more for the whole process.
-const SERIES: usize = 128;
-
 /// Serves one connection from the mesh.
 pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static) {
     let (io, protocol, guest, identity) = match handshake(&worker, io).await {
@@ -264,7 +261,7 @@ impl Inbound {
             return known.clone();
         }
         let made = self.worker.shard.calls(Direction::Inbound, &self.label, path);
-        if series.len() < SERIES {
+        if series.len() < self.worker.config.limits.metric_methods.get() {
             series.insert(path.into(), made.clone());
         }
         made

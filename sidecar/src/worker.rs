@@ -153,7 +153,7 @@ impl Worker {
             let to = ToApp::new(inbound.app.socket_addr(), timeouts.connect.duration(), dial);
             match inbound.protocol {
                 AppProtocol::Grpc => App::grpc(name, to, Rc::new(to_app)),
-                AppProtocol::Http1 => App::http1(name, to),
+                AppProtocol::Http1 => App::http1(name, to, to_app.connections),
             }
         });
         let handshakes = Semaphore::new(limits.handshakes.get());
@@ -260,7 +260,8 @@ impl Worker {
 
     fn add_upstream(&self, name: &ServiceName) -> Rc<Upstream> {
         let config = self.config.upstreams.of(name).clone();
-        let upstream = Upstream::new(name.as_str(), config);
+        let upstream =
+            Upstream::new(name.as_str(), config, self.config.limits.metric_methods.get());
         self.upstreams.borrow_mut().insert(name.clone(), upstream.clone());
         upstream
     }

@@ -23,9 +23,6 @@ use crate::transport::io::Dial;
 use crate::transport::pool::{Connect, ConnectFault, ConnectStage, Opened, Pool, Settings};
 use crate::transport::pump::Pump;
 
-/// HTTP/1.1 connections that are kept for the next call.
-const SPARE: usize = 64;
-
 /// The app.
 pub struct App {
     /// For people: `the app of "user-service" at 127.0.0.1:50051`.
@@ -35,7 +32,15 @@ pub struct App {
 
 enum Speaks {
     Grpc(Rc<Pool>),
-    Http1 { to: ToApp, spare: Rc<RefCell<Vec<SendRequest<Pulled>>>> },
+    Http1(Http1),
+}
+
+struct Http1 {
+    to: ToApp,
+    /// Connections that wait for their next call.
+    spare: Rc<RefCell<Vec<SendRequest<Pulled>>>>,
+    /// So many of them are kept.
+    kept: usize,
 }
 
 /// Opens connections to the app.
@@ -68,10 +73,10 @@ impl App {
         Self { whom, speaks: Speaks::Grpc(Pool::new(Box::new(to), settings)) }
     }
 
-    /// An app that speaks HTTP/1.1.
-    pub fn http1(service: &str, to: ToApp) -> Self {
+    /// An app that speaks HTTP/1.1; so many connections are `kept` for the next call.
+    pub fn http1(service: &str, to: ToApp, kept: usize) -> Self {
         let whom = whom(service, to.address);
-        Self { whom, speaks: Speaks::Http1 { to, spare: Rc::default() } }
+        Self { whom, speaks: Speaks::Http1(Http1 { to, spare: Rc::default(), kept }) }
     }
 
     /// Hands a call to the app.
@@ -100,34 +105,33 @@ impl App {
                     sent.map_err(|e| Fault::from_h2(format_args!("{}", self.whom), &e))?;
                 Ok((Answer::H2(answer, lease), (!end).then(|| Pump::new(body, sink))))
             }
-            Speaks::Http1 { to, spare } => Box::pin(self.send_http1(to, spare, head, body)).await,
+            Speaks::Http1(http1) => Box::pin(self.send_http1(http1, head, body)).await,
         }
     }
 
     async fn send_http1(
         &self,
-        to: &ToApp,
-        spare: &Rc<RefCell<Vec<SendRequest<Pulled>>>>,
+        app: &Http1,
         mut head: Parts,
         body: Body,
     ) -> Result<(Answer, Option<Pump>), Fault> {
         http1::from_h2(&mut head)?;
         let mut sender = loop {
-            let Some(mut kept) = spare.borrow_mut().pop() else {
-                break self.open_http1(to).await?;
+            let Some(mut spare) = app.spare.borrow_mut().pop() else {
+                break self.open_http1(&app.to).await?;
             };
-            if kept.ready().await.is_ok() {
-                break kept;
+            if spare.ready().await.is_ok() {
+                break spare;
             }
         };
-        let spare = spare.clone();
+        let (spare, kept) = (app.spare.clone(), app.kept);
         let moved = Rc::new(Cell::new(0));
         let body = Pulled::new(body, moved.clone(), headers::strip_reserved);
         let answer = async move {
             let response = sender.send_request(Request::from_parts(head, body)).await?;
             spawn_local(async move {
                 // Ready again once the answer was read whole.
-                if sender.ready().await.is_ok() && spare.borrow().len() < SPARE {
+                if sender.ready().await.is_ok() && spare.borrow().len() < kept {
                     spare.borrow_mut().push(sender);
                 }
             });

@@ -26,9 +26,6 @@ use crate::transport::pool::{ConnectFault, ConnectStage, Pool};
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(1);
 
-/// Series kept at hand; the metrics bound them once more for the whole process.
-const SERIES: usize = 512;
-
 /// One upstream.
 pub struct Upstream {
     /// Its name in Consul.
@@ -40,12 +37,14 @@ pub struct Upstream {
     /// Those that calls go to.
     up: RefCell<Vec<Rc<Endpoint>>>,
     arrived: Notify,
+    /// Methods that metrics tell apart.
+    methods: usize,
     series: RefCell<HashMap<Box<str>, Rc<CallSeries>, FastHash>>,
 }
 
 impl Upstream {
     /// An upstream that nothing is known of yet.
-    pub fn new(name: &str, config: Arc<config::Upstream>) -> Rc<Self> {
+    pub fn new(name: &str, config: Arc<config::Upstream>, methods: usize) -> Rc<Self> {
         Rc::new(Self {
             name: name.into(),
             config,
@@ -53,6 +52,7 @@ impl Upstream {
             endpoints: RefCell::default(),
             up: RefCell::default(),
             arrived: Notify::new(),
+            methods,
             series: RefCell::default(),
         })
     }
@@ -166,7 +166,7 @@ impl Upstream {
             return known.clone();
         }
         let made = make();
-        if series.len() < SERIES {
+        if series.len() < self.methods {
             series.insert(path.into(), made.clone());
         }
         made
