@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::exceptions::judge;
 use super::pair::{CALLEE, Pair, app, file, run};
@@ -67,14 +69,53 @@ async fn grpcio_and_grpc_js_call_a_grpc_js_app_as_if_no_sidecar_were_there() {
     clients("grpc-js", |_, modules| node(modules, "app.js")).await;
 }
 
-#[tokio::test]
-async fn http1_callers_call_an_http1_app_as_if_no_sidecar_were_there() {
+/// HTTP/1.1 callers of both languages and the web app, which speaks this.
+async fn web(protocol: &str, app_speaks: &str) {
     let (Some(python_program), Some(modules)) = (peer("python"), peer("node")) else { return };
     let address = free();
     let mut command = node(&modules, "web.js");
-    let _app = app("web", command.arg(address.port().to_string())).await;
-    let pair = Pair::start(address, "http1").await;
-    let mut client = python(&python_program, "web.py");
-    client.arg(pair.outbound.port().to_string());
-    hold("http1", client, 19).await;
+    let _app = app("web", command.arg(address.port().to_string()).arg(app_speaks)).await;
+    let pair = Pair::start(address, protocol).await;
+    let port = pair.outbound.port().to_string();
+    let mut raw = python(&python_program, "web.py");
+    raw.arg(&port);
+    hold("http1", raw, 19).await;
+    let mut fetch = node(&modules, "fetch.js");
+    fetch.arg(&port);
+    hold("fetch", fetch, 8).await;
+}
+
+#[tokio::test]
+async fn http1_callers_call_an_http1_app_as_if_no_sidecar_were_there() {
+    web("http1", "http1").await;
+}
+
+#[tokio::test]
+async fn http1_callers_call_an_app_that_speaks_http2() {
+    web("grpc", "h2c").await;
+}
+
+/// An app that closes after each answer, whose length in HTTP/1.0 nothing but that tells.
+#[tokio::test]
+async fn an_app_of_either_http1_version_that_closes_its_connections_is_called_again_and_again() {
+    let Some(python_program) = peer("python") else { return };
+    for version in ["HTTP/1.0", "HTTP/1.1"] {
+        let address = free();
+        let mut command = python(&python_program, "page.py");
+        let _app = app("page", command.arg(address.port().to_string()).arg(version)).await;
+        let pair = Pair::start(address, "http1").await;
+        for n in 0..20 {
+            let body = format!("{n:>10}");
+            let ask = format!(
+                "POST / HTTP/1.0\r\nhost: page\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len(),
+            );
+            let mut stream = TcpStream::connect(pair.outbound).await.unwrap();
+            stream.write_all(ask.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+            assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{answer}");
+        }
+    }
 }

@@ -120,7 +120,14 @@ async fn servers_that_break_the_rules_of_http2_are_told_so() {
     command.args(["--strict", "--tls", "--cert-file"]).arg(certificate);
     command.arg("--cert-key-file").arg(key).args(["--from-port", &first.to_string(), "--exec"]);
     command.arg(format!("{} {} {}", python.display(), fetch.display(), outbound.port()));
-    let (_, said) = run("h2specd", &mut command).await;
+    let mut said = String::new();
+    // h2specd gives a case 3 s, and gives up altogether where a busy machine takes longer.
+    for _ in 0..3 {
+        said = run("h2specd", &mut command).await.1;
+        if said.contains(&format!("{SERVERS} tests, ")) {
+            break;
+        }
+    }
     let said: Vec<_> = said.lines().filter(|line| !line.contains("closed network")).collect();
     let said = said.join("\n");
     assert!(said.contains(&format!("{SERVERS} tests, ")), "not all ran:\n{said}");

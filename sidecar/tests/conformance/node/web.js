@@ -1,7 +1,8 @@
-// An HTTP/1.1 app: web.js PORT. Says "listening" when it does.
+// A web app: web.js PORT http1|h2c. Says "listening" when it does.
 'use strict';
 
 const http = require('node:http');
+const http2 = require('node:http2');
 
 let requests = 0; // that came to an end or not
 let aborted = 0;
@@ -77,7 +78,7 @@ const routes = {
   },
 };
 
-const server = http.createServer((request, response) => {
+function serve(request, response) {
   requests += 1;
   request.on('aborted', () => (aborted += 1));
   response.on('error', () => {});
@@ -86,6 +87,9 @@ const server = http.createServer((request, response) => {
   if (status) response.writeHead(Number(status)).end();
   else if (routes[pathname]) routes[pathname](request, response);
   else response.writeHead(404).end('nothing is here');
-});
-server.on('connection', () => (connections += 1));
-server.listen(Number(process.argv[2]), '127.0.0.1', () => console.log('listening'));
+}
+
+const [port, protocol] = process.argv.slice(2);
+const server = protocol === 'http1' ? http.createServer(serve) : http2.createServer(serve);
+server.on(protocol === 'http1' ? 'connection' : 'session', () => (connections += 1));
+server.listen(Number(port), '127.0.0.1', () => console.log('listening'));
