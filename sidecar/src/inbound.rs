@@ -18,7 +18,6 @@ use foldhash::fast::RandomState as FastHash;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method};
 use rustls::server::Acceptor;
-use tokio::io::BufReader;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 
@@ -32,8 +31,9 @@ use crate::fault::{Fault, Reason};
 use crate::outbound::{expired, malformed_timeout};
 use crate::telemetry::labels::Direction;
 use crate::telemetry::metrics::CallSeries;
+use crate::transport::ahead::Ahead;
 use crate::transport::body::Body;
-use crate::transport::io::{Io, Protocol, TLS_READ};
+use crate::transport::io::{Io, Protocol};
 use crate::worker::Worker;
 use crate::worker::door::{Door, Guest};
 use crate::worker::serve;
@@ -91,7 +91,7 @@ impl Refused {
 }
 
 type Accepted<T> =
-    (tokio_rustls::server::TlsStream<BufReader<T>>, Option<Protocol>, Guest, Arc<Identity>);
+    (tokio_rustls::server::TlsStream<Ahead<T>>, Option<Protocol>, Guest, Arc<Identity>);
 
 async fn handshake<T: Io>(worker: &Worker, io: T) -> Result<Accepted<T>, PeerFault> {
     let identity = worker.mesh.identity.borrow().clone();
@@ -100,7 +100,7 @@ async fn handshake<T: Io>(worker: &Worker, io: T) -> Result<Accepted<T>, PeerFau
     let within = worker.config.timeouts.tls_handshake.duration();
     let accepting = async {
         // Whoever says nothing takes no place from who does.
-        let io = BufReader::with_capacity(TLS_READ, io);
+        let io = Ahead::new(io);
         let hello = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
         // Fair: who came first is served first.
         let place = worker.handshakes.acquire().await;

@@ -10,14 +10,14 @@ use std::time::Duration;
 use certs::{Identity, PeerFault};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::BufReader;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::discovery::snapshot::Endpoint;
 use crate::telemetry::labels::Direction;
 use crate::telemetry::metrics::Shard;
-use crate::transport::io::{Dial, TLS_READ};
+use crate::transport::ahead::Ahead;
+use crate::transport::io::Dial;
 use crate::transport::pool::{Connect, ConnectFault, ConnectStage, Opened};
 
 /// What every connection of a worker to the mesh shares.
@@ -54,7 +54,7 @@ impl ToEndpoint {
             message: format!("{address}: this sidecar has no certificate yet"),
         })?;
         let io = dial(&*self.mesh.dial, address, self.connect_timeout).await?;
-        let io = BufReader::with_capacity(TLS_READ, io);
+        let io = Ahead::new(io);
         let tls = |message: String| ConnectFault { stage: ConnectStage::Tls, message };
         let name = ServerName::try_from(self.endpoint.sni.to_string()).map_err(|_| {
             tls(format!("{address}: \"{}\" is no TLS server name", self.endpoint.sni))

@@ -19,9 +19,6 @@ use tokio::net::TcpStream;
 pub trait Io: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
-/// Bytes of a socket that are read at a time under TLS; rustls alone would ask for 4 KiB.
-pub const TLS_READ: usize = 32 * 1024;
-
 /// A connection that is being opened.
 pub type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>>>>;
 
