@@ -54,12 +54,14 @@ facts! {
             assert!(text.contains(metric), "{metric} in\n{text}");
         }
 
+        let id = format!("order-{}", app.address.port());
+        assert!(client.agent().service(&id).await.unwrap().is_some());
         assert!(order.control.deregister().await);
+        assert!(client.agent().service(&id).await.unwrap().is_none());
         assert!(order.control.gone_from_mesh().await);
         assert!(order.control.deregister().await, "twice is no error");
         let left = client.health().connect("order").send().await.unwrap().value;
         assert!(left.is_empty(), "{left:?}");
-        assert!(client.agent().service("order").await.unwrap().is_none());
         eventually("callers are told", async || {
             let status = call(&web.client("order")).await.err()?;
             status.message().contains("none is registered").then_some(())
@@ -96,12 +98,16 @@ facts! {
         order.ready().await;
         let id = format!("order-{}", app.address.port());
         let client = consul.client();
-        client.agent().deregister(&id).await.unwrap();
-        within(Duration::from_secs(10), "it is registered again", async || {
-            let entries = client.health().connect("order").passing().send().await.ok()?.value;
-            (!entries.is_empty()).then_some(())
-        })
-        .await;
+        // All of it, and its sidecar alone.
+        for forgotten in [id.clone(), format!("{id}-sidecar-proxy")] {
+            client.agent().deregister(&forgotten).await.unwrap();
+            within(Duration::from_secs(10), "it is registered again", async || {
+                client.agent().service(&forgotten).await.ok()??;
+                let entries = client.health().connect("order").passing().send().await.ok()?.value;
+                (!entries.is_empty()).then_some(())
+            })
+            .await;
+        }
     }
 
     async fn the_health_of_the_app_is_that_of_its_endpoint_and_says_why(consul: Consul) {
