@@ -47,7 +47,7 @@ const PROMPT: Duration = Duration::from_millis(100);
 
 /// Serves one connection from the mesh.
 pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static) {
-    let (io, protocol, guest, identity) = match handshake(&worker, io).await {
+    let (io, protocol, guest, identity) = match Box::pin(handshake(&worker, io)).await {
         Ok(accepted) => accepted,
         Err(fault) => {
             worker.shard.handshake(Direction::Inbound, fault.label());
@@ -91,7 +91,7 @@ impl Refused {
 }
 
 type Accepted<T> =
-    (tokio_rustls::server::TlsStream<Ahead<T>>, Option<Protocol>, Guest, Arc<Identity>);
+    (Box<tokio_rustls::server::TlsStream<Ahead<T>>>, Option<Protocol>, Guest, Arc<Identity>);
 
 async fn handshake<T: Io>(worker: &Worker, io: T) -> Result<Accepted<T>, PeerFault> {
     let identity = worker.mesh.identity.borrow().clone();
@@ -123,7 +123,8 @@ async fn handshake<T: Io>(worker: &Worker, io: T) -> Result<Accepted<T>, PeerFau
     let chain: Vec<_> = chain.iter().map(|cert| cert.clone().into_owned()).collect();
     let peer = identity.peer(Some(&chain), SystemTime::now())?;
     let protocol = (session.alpn_protocol() == Some(b"h2")).then_some(Protocol::H2);
-    Ok((stream, protocol, Guest { peer, chain }, identity))
+    // Boxed: it is handed on a few times, and the connection's own future stays small.
+    Ok((Box::new(stream), protocol, Guest { peer, chain }, identity))
 }
 
 /// The inbound side of one worker, for one peer's connection.
@@ -224,14 +225,8 @@ impl Inbound {
             tracestate::put(&mut head.headers, &tracestate::Hop { deadline: None, attempt });
         }
         let app = worker.app()?;
-        let sending = control.unless_ended(app.send(head, body, begin));
-        let (answer, upload) = match deadline {
-            Some(at) => match tokio::time::timeout_at(at, sending).await {
-                Ok(sent) => sent??,
-                Err(_) => return Err(expired("before the app could be reached")),
-            },
-            None => sending.await??,
-        };
+        let sent = control.until(deadline, app.send(head, body, begin)).await?;
+        let (answer, upload) = sent.ok_or_else(|| expired("before the app could be reached"))??;
         let limits = Limits {
             deadline,
             response: None,

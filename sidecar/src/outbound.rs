@@ -126,14 +126,9 @@ impl Outbound {
         headers::check_size(&head.headers, worker.header_list())?;
 
         let response = route::response_timeout(&upstream.config, &head);
-        let waiting = control.unless_ended(self.connect(&upstream, context.begin));
-        let (lease, endpoint, pending) = match deadline {
-            Some(at) => match tokio::time::timeout_at(at, waiting).await {
-                Ok(connected) => connected??,
-                Err(_) => return Err(expired(&format!("before \"{name}\" was connected"))),
-            },
-            None => waiting.await??,
-        };
+        let connected = control.until(deadline, self.connect(&upstream, context.begin)).await?;
+        let (lease, endpoint, pending) =
+            connected.ok_or_else(|| expired(&format!("before \"{name}\" was connected")))??;
         if let Some(at) = deadline {
             deadline::write(&mut head.headers, at, Instant::now());
         }

@@ -142,15 +142,31 @@ impl Control {
         self.open = Some(open);
     }
 
-    /// What a call waits for before it is sent, unless the call is ended first.
-    pub async fn unless_ended<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Fault> {
+    /// What a call waits for before it is sent; none where its deadline comes first.
+    ///
+    /// # Errors
+    /// The fault that ends the call meanwhile.
+    pub async fn until<T>(
+        &self,
+        deadline: Option<Instant>,
+        waiting: impl Future<Output = T>,
+    ) -> Result<Option<T>, Fault> {
         let mut waiting = pin!(waiting);
-        poll_fn(|cx| match waiting.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => match self.poll(cx) {
-                Ok(_) => Poll::Pending,
+        let mut asked = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = waiting.as_mut().poll(cx) {
+                return Poll::Ready(Ok(Some(done)));
+            }
+            if let Some(deadline) = deadline
+                && !std::mem::replace(&mut asked, true)
+            {
+                self.wake_at(deadline);
+            }
+            match self.poll(cx) {
+                Ok(false) => Poll::Pending,
+                Ok(true) => Poll::Ready(Ok(None)),
                 Err(fault) => Poll::Ready(Err(fault)),
-            },
+            }
         })
         .await
     }
