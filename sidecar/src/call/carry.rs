@@ -100,9 +100,16 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
         Ok(exchange) => exchange,
         Err(fault) => return set_status(refuse(&fault, &mut respond)),
     };
-    let head = poll_fn(|cx| match exchange.poll_head(cx) {
-        Poll::Pending => respond.poll_reset(cx).map(|_| Err(Ended::CallerGone)),
-        ready => ready,
+    let head = poll_fn(|cx| {
+        // gRPC has none.
+        while !grpc && let Some(mut interim) = exchange.poll_interim(cx) {
+            edge.clean(interim.headers_mut());
+            let _ = respond.send_informational(interim);
+        }
+        match exchange.poll_head(cx) {
+            Poll::Pending => respond.poll_reset(cx).map(|_| Err(Ended::CallerGone)),
+            ready => ready,
+        }
     });
     let (parts, body) = match head.await {
         Ok(head) => head,

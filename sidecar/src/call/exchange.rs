@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use h2::client::ResponseFuture;
 use http::response::Parts;
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Response, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -108,6 +108,18 @@ impl Exchange {
             stalled_down: false,
             timer: None,
             moved: 0,
+        }
+    }
+
+    /// An interim response (1xx) that comes before the head; from HTTP/1.1 there is none.
+    pub fn poll_interim(&mut self, cx: &mut Context<'_>) -> Option<Response<()>> {
+        match &mut self.answer {
+            Answer::H2(response, _) => match response.poll_informational(cx) {
+                Poll::Ready(Some(Ok(interim))) => Some(interim),
+                // An error is the head's, too.
+                _ => None,
+            },
+            Answer::H1(..) => None,
         }
     }
 

@@ -194,3 +194,30 @@ async fn a_host_header_routes_a_call_without_an_authority() {
     let answer = mesh.client().await.call(request, b"x").await.unwrap();
     assert_eq!((answer.body.as_slice(), answer.status().0.as_str()), (&b"x"[..], "0"));
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn interim_responses_go_on_before_the_answer() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, |request, mut respond| async move {
+        let hint = |link: &str| http::Response::builder().status(103).header("link", link).body(());
+        respond.send_informational(hint("</a.css>").unwrap()).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        respond.send_informational(hint("</b.css>").unwrap()).unwrap();
+        echo(request, respond).await;
+    });
+    let mut client = mesh.client().await;
+    let request = http::Request::post("http://echo/page").body(()).unwrap();
+    let (mut response, mut send) = client.open(request);
+    send.send_data(Bytes::from_static(b"x"), true).unwrap();
+    let mut links = Vec::new();
+    while links.len() < 2 {
+        let interim = std::future::poll_fn(|cx| response.poll_informational(cx)).await;
+        let interim = interim.unwrap().unwrap();
+        assert_eq!(interim.status(), 103);
+        links.push(interim.headers()["link"].to_str().unwrap().to_owned());
+    }
+    assert_eq!(links, ["</a.css>", "</b.css>"]);
+    let answer = Answer::read(response.await.unwrap()).await.unwrap();
+    assert_eq!((answer.head.status().as_u16(), answer.body.as_slice()), (200, &b"x"[..]));
+}
