@@ -34,6 +34,6 @@ pub use identity::{Identity, IdentityError, TlsMin};
 pub use leaf::{Leaf, LeafError};
 pub use renewal::{Standing, renew_at};
 pub use roots::{Roots, RootsError};
-pub use spiffe::{ConsulWorkload, SpiffeId, SpiffeIdError, TrustDomain, consul_sni};
+pub use spiffe::{ConsulWorkload, SpiffeId, SpiffeIdError, TrustDomain};
 pub use verifier::Peer;
 pub use x509::NotSpiffe;

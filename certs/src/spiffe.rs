@@ -103,11 +103,7 @@ impl SpiffeId {
         datacenter: &str,
         service: &str,
     ) -> Result<Self, SpiffeIdError> {
-        check_trust_domain(trust_domain)?;
-        for part in [namespace, datacenter, service] {
-            check_segment(part)?;
-        }
-        format!("{SCHEME}{trust_domain}/ns/{namespace}/dc/{datacenter}/svc/{service}").parse()
+        ConsulWorkload { partition: None, namespace, datacenter, service }.id(trust_domain)
     }
 
     /// The whole ID.
@@ -175,8 +171,49 @@ impl SpiffeId {
 }
 
 impl<'a> ConsulWorkload<'a> {
+    /// The identity that Consul gives to this workload.
+    ///
+    /// # Errors
+    /// Where a part holds a character that no SPIFFE ID may hold, or is empty.
+    pub fn id(self, trust_domain: &str) -> Result<SpiffeId, SpiffeIdError> {
+        check_trust_domain(trust_domain)?;
+        let Self { namespace, datacenter, service, .. } = self;
+        for part in [self.partition_name(), namespace, datacenter, service] {
+            check_segment(part)?;
+        }
+        let partition = match self.partition_name() {
+            DEFAULT_PARTITION => String::new(),
+            other => format!("/ap/{other}"),
+        };
+        format!("{SCHEME}{trust_domain}{partition}/ns/{namespace}/dc/{datacenter}/svc/{service}")
+            .parse()
+    }
+
+    /// The server name that Consul's own proxies send for this workload. It routes; it proves
+    /// nothing. `<service>.<namespace>.<datacenter>.internal.<trust domain>` in the default
+    /// partition, `<service>.<namespace>.<partition>.<datacenter>.internal-v1.<trust domain>` in
+    /// another.
+    #[must_use]
+    pub fn server_name(self, trust_domain: &str) -> String {
+        let Self { namespace, datacenter, service, .. } = self;
+        match self.partition_name() {
+            DEFAULT_PARTITION => {
+                format!("{service}.{namespace}.{datacenter}.internal.{trust_domain}")
+            }
+            other => {
+                format!("{service}.{namespace}.{other}.{datacenter}.internal-v1.{trust_domain}")
+            }
+        }
+    }
+
+    /// The admin partition: Consul's default one where the ID states none.
+    #[must_use]
+    pub fn partition_name(self) -> &'a str {
+        self.partition.unwrap_or(DEFAULT_PARTITION)
+    }
+
     fn normal(self) -> Self {
-        Self { partition: Some(self.partition.unwrap_or(DEFAULT_PARTITION)), ..self }
+        Self { partition: Some(self.partition_name()), ..self }
     }
 }
 
@@ -197,13 +234,6 @@ impl TrustDomain {
     pub(crate) fn of_uri(uri: &str) -> Option<Self> {
         uri.strip_prefix(SCHEME)?.split('/').next()?.parse().ok()
     }
-}
-
-/// The server name that Consul's own proxies send for a service of the default partition:
-/// `<service>.<namespace>.<datacenter>.internal.<trust domain>`. It routes; it proves nothing.
-#[must_use]
-pub fn consul_sni(service: &str, namespace: &str, datacenter: &str, trust_domain: &str) -> String {
-    format!("{service}.{namespace}.{datacenter}.internal.{trust_domain}")
 }
 
 impl FromStr for SpiffeId {

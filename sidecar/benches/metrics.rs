@@ -63,9 +63,9 @@ fn scraping(c: &mut Criterion) {
 fn judging(c: &mut Criterion) {
     let peer = SpiffeId::for_consul("td.consul", "default", "dc1", "web").unwrap();
     for n in [1, 100] {
-        let named = (1..n).map(|n| Source::Service(format!("service-{n}")));
+        let named = (1..n).map(|n| Source::of_default_namespace(&format!("service-{n}")));
         let rules = named
-            .chain([Source::Service("web".to_owned())])
+            .chain([Source::of_default_namespace("web")])
             .map(|source| Intention {
                 source,
                 destination: "user-service".to_owned(),

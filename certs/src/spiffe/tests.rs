@@ -104,10 +104,29 @@ fn a_part_cannot_smuggle_a_segment_into_consuls_form() {
 
 #[test]
 fn consuls_server_name_has_its_documented_form() {
-    assert_eq!(
-        consul_sni("web", "default", "dc1", "td.consul"),
-        "web.default.dc1.internal.td.consul"
-    );
+    let web = |partition| ConsulWorkload {
+        partition,
+        namespace: "default",
+        datacenter: "dc1",
+        service: "web",
+    };
+    for default in [None, Some("default")] {
+        let name = web(default).server_name("td.consul");
+        assert_eq!(name, "web.default.dc1.internal.td.consul");
+    }
+    let elsewhere = web(Some("blue")).server_name("td.consul");
+    assert_eq!(elsewhere, "web.default.blue.dc1.internal-v1.td.consul");
+}
+
+#[test]
+fn an_id_states_its_partition_unless_it_is_the_default_one() {
+    let id = |partition| {
+        let (namespace, datacenter, service) = ("ns1", "dc1", "web");
+        ConsulWorkload { partition, namespace, datacenter, service }.id("td").unwrap()
+    };
+    assert_eq!(id(None).as_str(), "spiffe://td/ns/ns1/dc/dc1/svc/web");
+    assert_eq!(id(Some("default")), id(None));
+    assert_eq!(id(Some("blue")).as_str(), "spiffe://td/ap/blue/ns/ns1/dc/dc1/svc/web");
 }
 
 proptest! {

@@ -7,9 +7,7 @@ use consul::api::{Action, Intention, Rule};
 
 use crate::inbound::authorize;
 
-/// Consul's name for any service, namespace or partition.
-const ANY: &str = "*";
-/// The one namespace of Consul's community edition.
+/// The one namespace of Consul's community edition, which states none.
 const DEFAULT: &str = "default";
 
 /// The intentions in force: those that Consul lists, and while it is in doubt also the known ones
@@ -17,9 +15,7 @@ const DEFAULT: &str = "default";
 pub(super) fn in_force(known: &[Intention], listed: &[Intention], doubt: bool) -> Vec<Intention> {
     let mut all = listed.to_vec();
     if doubt {
-        let is_stated = |one: &&Intention| {
-            listed.iter().any(|l| l.source == one.source && l.destination == one.destination)
-        };
+        let is_stated = |one: &&Intention| listed.iter().any(|l| parties(l) == parties(one));
         all.extend(known.iter().filter(|one| !is_stated(one)).cloned());
         // Stable: among equals Consul's own order stays.
         all.sort_by_key(|one| std::cmp::Reverse(one.precedence));
@@ -27,13 +23,19 @@ pub(super) fn in_force(known: &[Intention], listed: &[Intention], doubt: bool) -
     all
 }
 
+/// Whom an intention is about: Consul holds one for each.
+fn parties(one: &Intention) -> impl PartialEq + '_ {
+    let from = (&one.source, &one.source_namespace, &one.source_partition, &one.source_peer);
+    (from, &one.destination, &one.destination_namespace)
+}
+
 /// The rules that the workers judge by, and the intentions that they cannot judge.
 pub(super) fn rules(intentions: &[Intention]) -> (Vec<authorize::Intention>, Vec<&Intention>) {
     let mut unjudged = Vec::new();
     let mut rules = Vec::new();
-    // Callers of other clusters and namespaces have no certificate that we accept, but may bear the
-    // name of one of ours: what is said of them is not said of it.
-    for one in intentions.iter().filter(|one| is_of_this_mesh(one)) {
+    // Callers of other clusters have no certificate that we accept, but may bear the name of one of
+    // ours: what is said of them is not said of it.
+    for one in intentions.iter().filter(|one| one.source_peer.is_none()) {
         let action = match &one.rule {
             Rule::Action(Action::Allow) if !one.jwt => authorize::Action::Allow,
             Rule::Action(Action::Deny) => authorize::Action::Deny,
@@ -43,20 +45,15 @@ pub(super) fn rules(intentions: &[Intention]) -> (Vec<authorize::Intention>, Vec
                 authorize::Action::Deny
             }
         };
-        let source = match one.source.as_str() {
-            ANY => authorize::Source::Any,
-            name => authorize::Source::Service(name.to_owned()),
+        let stated = |name: &str| if name.is_empty() { DEFAULT.into() } else { name.into() };
+        let source = authorize::Source {
+            service: one.source.as_str().into(),
+            namespace: stated(&one.source_namespace),
+            partition: stated(one.source_partition.as_deref().unwrap_or_default()),
         };
         rules.push(authorize::Intention { source, destination: one.destination.clone(), action });
     }
     (rules, unjudged)
-}
-
-fn is_of_this_mesh(one: &Intention) -> bool {
-    let ours = |name: &str| matches!(name, "" | DEFAULT | ANY);
-    one.source_peer.is_none()
-        && ours(&one.source_namespace)
-        && one.source_partition.as_deref().is_none_or(ours)
 }
 
 #[cfg(test)]
@@ -121,7 +118,29 @@ mod tests {
     #[test]
     fn what_is_said_of_another_cluster_is_not_said_of_our_service_of_that_name() {
         let peer = Intention { source_peer: Some("east".into()), ..allow("web", 9) };
-        let elsewhere = Intention { source_namespace: "blue".into(), ..allow("web", 9) };
-        assert_eq!(rules(&[peer, elsewhere]).0, []);
+        assert_eq!(rules(&[peer]).0, []);
+    }
+
+    #[test]
+    fn the_namespace_and_partition_of_a_source_reach_the_workers() {
+        let source = |namespace: &str, partition: Option<&str>| {
+            let one = Intention {
+                source_namespace: namespace.into(),
+                source_partition: partition.map(str::to_owned),
+                ..deny("web", 9)
+            };
+            rules(&[one]).0[0].source.to_string()
+        };
+        assert_eq!(source("blue", None), "blue/web");
+        assert_eq!(source("blue", Some("other")), "other/blue/web");
+        assert_eq!(source("", Some("default")), "web");
+    }
+
+    #[test]
+    fn in_doubt_an_intention_of_another_cluster_takes_none_of_ours_away() {
+        let known = [deny("web", 9)];
+        let listed = [Intention { source_peer: Some("east".into()), ..allow("web", 9) }];
+        let force = in_force(&known, &listed, true);
+        assert_eq!(rules(&force).0, rules(&known).0);
     }
 }

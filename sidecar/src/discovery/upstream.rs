@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use certs::{Identity, SpiffeId, consul_sni};
+use certs::{ConsulWorkload, Identity, SpiffeId};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Control;
@@ -29,7 +29,7 @@ impl Control {
         let mut hold = self.hold.subscribe();
         let mut listed: Option<Endpoints> = None;
         let mut known = Endpoints::default();
-        let mut published: Option<(Endpoints, Arc<str>, Arc<Upstream>)> = None;
+        let mut published: Option<(Endpoints, SpiffeId, Arc<Upstream>)> = None;
         let idle = self.config.timeouts.upstream_idle.duration();
         let mut called = Instant::now();
         let mut tick = interval(LOOK.min(idle / 4).max(Duration::from_millis(10)));
@@ -65,49 +65,80 @@ impl Control {
                     }
                 }
             }
-            let domain = identities.borrow_and_update().as_deref().map(trust_domain);
-            let (Some(listed), Some(domain)) = (&listed, domain) else { continue };
+            let own = identities.borrow_and_update().as_deref().map(own_id);
+            let (Some(listed), Some(own)) = (&listed, own) else { continue };
             let doubt = hold.borrow_and_update().is_open(Instant::now());
             let endpoints = listed.beside(&known, doubt);
             known = endpoints.clone();
             let is_published = published
                 .as_ref()
-                .is_some_and(|(published, of, _)| *published == endpoints && *of == domain);
+                .is_some_and(|(published, of, _)| *published == endpoints && *of == own);
             if is_published {
                 continue;
             }
             let previous = published.as_ref().map(|(.., snapshot)| &**snapshot);
-            let snapshot = Arc::new(snapshot(previous, &name, &endpoints, &domain));
+            let snapshot = Arc::new(snapshot(previous, &name, &endpoints, &own));
             let (available, critical) = (snapshot.endpoints.len(), snapshot.critical);
             tracing::info!(upstream = %name, available, critical, "endpoints");
             let count = |state, n| self.metrics.endpoints(name.as_str(), state, n);
             count(EndpointStanding::Available, available);
             count(EndpointStanding::Critical, critical);
             self.fleet.upstream(snapshot.clone()).await;
-            published = Some((endpoints, domain, snapshot));
+            published = Some((endpoints, own, snapshot));
         }
     }
 }
 
-fn trust_domain(identity: &Identity) -> Arc<str> {
-    identity.leaf().id().trust_domain().into()
+fn own_id(identity: &Identity) -> SpiffeId {
+    identity.leaf().id().clone()
 }
 
-/// Endpoints are expected under the trust domain that we bear ourselves. While the mesh goes from
-/// one to another, our identity takes either for the other.
+/// Endpoints are expected under the trust domain that we bear ourselves, and in our own namespace
+/// and partition, which are those that Consul is asked about. While the mesh goes from one trust
+/// domain to another, our identity takes either for the other.
 fn snapshot(
     previous: Option<&Upstream>,
     name: &ServiceName,
     endpoints: &Endpoints,
-    domain: &str,
+    own: &SpiffeId,
 ) -> Upstream {
-    const NAMESPACE: &str = "default";
+    let domain = own.trust_domain();
+    let (partition, namespace) = match own.consul() {
+        Some(own) => (own.partition, own.namespace),
+        None => (None, "default"),
+    };
     let located = endpoints.available.iter().filter_map(|located| {
-        let dc = &located.datacenter;
+        let (datacenter, service) = (located.datacenter.as_str(), name.as_str());
+        let workload = ConsulWorkload { partition, namespace, datacenter, service };
         // Consul's own names pass; what does not is no endpoint that could prove who it is.
-        let identity = SpiffeId::for_consul(domain, NAMESPACE, dc, name.as_str()).ok()?;
-        let sni = consul_sni(name.as_str(), NAMESPACE, dc, domain);
-        Some((located.address, identity, sni.into()))
+        let identity = workload.id(domain).ok()?;
+        Some((located.address, identity, workload.server_name(domain).into()))
     });
     Upstream::succeed(previous, name.as_str().into(), located, endpoints.critical)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::endpoints::Located;
+    use super::*;
+
+    #[test]
+    fn endpoints_are_expected_in_our_own_namespace_and_partition() {
+        let located = Located { address: ([127, 0, 0, 1], 1).into(), datacenter: "dc1".into() };
+        let endpoints = Endpoints { available: vec![located], critical: 0 };
+        let expected = |own: &str| {
+            let own = SpiffeId::try_from(own).unwrap();
+            let upstream = snapshot(None, &"order".parse().unwrap(), &endpoints, &own);
+            (upstream.endpoints[0].identity.to_string(), upstream.endpoints[0].sni.to_string())
+        };
+        assert_eq!(
+            expected("spiffe://td.consul/ap/other/ns/blue/dc/dc1/svc/web"),
+            (
+                "spiffe://td.consul/ap/other/ns/blue/dc/dc1/svc/order".to_owned(),
+                "order.blue.other.dc1.internal-v1.td.consul".to_owned()
+            )
+        );
+        let (id, _) = expected("spiffe://td.consul/host/web");
+        assert_eq!(id, "spiffe://td.consul/ns/default/dc/dc1/svc/order");
+    }
 }

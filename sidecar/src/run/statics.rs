@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use certs::{SpiffeId, consul_sni};
+use certs::{ConsulWorkload, SpiffeId};
 use tokio::task::spawn_local;
 
 use super::RunError;
@@ -49,17 +49,15 @@ async fn publish(config: &Config, fleet: &Fleet) -> Result<(), RunError> {
     Ok(())
 }
 
-/// A service of our own datacenter, namespace and trust domain.
+/// A service of our own datacenter, namespace, partition and trust domain.
 fn beside(own: &SpiffeId, service: &str) -> Option<SpiffeId> {
-    let consul = own.consul()?;
-    let (namespace, datacenter) = (consul.namespace, consul.datacenter);
-    SpiffeId::for_consul(own.trust_domain(), namespace, datacenter, service).ok()
+    ConsulWorkload { service, ..own.consul()? }.id(own.trust_domain()).ok()
 }
 
 /// Consul's form where the identity has it; else any name will do, as only the ID is checked.
 fn server_name(id: &SpiffeId) -> String {
     match id.consul() {
-        Some(w) => consul_sni(w.service, w.namespace, w.datacenter, id.trust_domain()),
+        Some(workload) => workload.server_name(id.trust_domain()),
         None => id.trust_domain().to_owned(),
     }
 }

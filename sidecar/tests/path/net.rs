@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use certs::ca::DevelopmentCa;
-use certs::{Identity, Leaf, SpiffeId, TlsMin, TrustDomain, consul_sni};
+use certs::{Identity, Leaf, SpiffeId, TlsMin, TrustDomain};
 use h2::client::SendRequest;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
@@ -143,7 +143,7 @@ impl Mesh {
 
     /// What `web` knows of `echo`: addresses, and whom to expect there.
     pub fn endpoints(&self, endpoints: &[(SocketAddr, &str)]) {
-        let sni: Arc<str> = consul_sni("echo", "default", "dc1", TRUST_DOMAIN).into();
+        let sni: Arc<str> = self.id("echo").consul().unwrap().server_name(TRUST_DOMAIN).into();
         let endpoints = endpoints.iter().map(|(at, service)| (*at, self.id(service), sni.clone()));
         self.web.set_upstream(Arc::new(Upstream::succeed(None, "echo".into(), endpoints, 0)));
     }
@@ -189,7 +189,7 @@ impl Mesh {
 /// Intentions that allow these callers alone.
 pub fn allow(callers: &[&str]) -> Arc<Intentions> {
     let rule = |caller: &&str| Intention {
-        source: Source::Service((*caller).into()),
+        source: Source::of_default_namespace(caller),
         destination: "echo".into(),
         action: Action::Allow,
     };
