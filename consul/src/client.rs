@@ -192,7 +192,9 @@ impl Client {
         answer
     }
 
-    /// Sends a call that the agent may hold for `wait`, on the caller's own connection.
+    /// Sends a call that the agent may hold for `wait`, on the caller's own connection. One that
+    /// is held is never asked again on another connection, where another Consul may answer, which
+    /// would hold it for an index that says nothing to it.
     pub(crate) async fn send_blocking(
         &self,
         connection: &mut Option<Connection>,
@@ -202,9 +204,14 @@ impl Client {
         // The agent adds up to a sixteenth of its own, against thundering herds.
         let allowed = wait + wait / 16 + self.0.request_timeout;
         let exchange = async {
-            if let Some(kept) = connection.as_mut().filter(|kept| kept.is_ready()) {
+            if let Some(kept) = connection.as_mut() {
+                let is_held = !wait.is_zero();
                 match self.exchange_on(kept, call).await {
-                    Err(Error::Unreachable { .. }) => {}
+                    Err(Error::Unreachable { .. }) if !is_held => {}
+                    Err(broken @ Error::Unreachable { .. }) => {
+                        *connection = None;
+                        return Err(broken);
+                    }
                     other => return other,
                 }
             }

@@ -1,6 +1,7 @@
 //! A read asked again and again by blocking queries: tells what changed, and outages.
 //!
-//! A watch holds one connection of its own. It never gives up, never asks for an index below 1
+//! A watch holds one connection of its own, and that one breaking is an outage, however short: behind
+//! the next one another Consul may answer. It never gives up, never asks for an index below 1
 //! once it has one, and tells nothing twice. Dropping it ends it; dropping the future of
 //! [`Watch::next`] loses nothing, since the request in flight is kept.
 

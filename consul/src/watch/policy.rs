@@ -20,7 +20,8 @@ impl Index {
     }
 
     /// Takes a failure. A Consul that comes back without its data would hold a question for an
-    /// index that it will not reach soon: the next question must not wait.
+    /// index that it will not reach soon: the next question must not wait. A connection that broke
+    /// is a failure too: what answers the next one may be another Consul.
     pub(crate) fn failed(&mut self) {
         self.failed = true;
     }

@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    sync::Notify,
 };
 
 /// What was asked.
@@ -37,12 +38,23 @@ pub(crate) struct Server {
     script: Arc<Script>,
     asked: Arc<Mutex<Vec<Asked>>>,
     connections: Arc<AtomicUsize>,
+    broken: Arc<Notify>,
 }
 
 impl Server {
     /// The script is told how many questions came before.
     pub(crate) fn new(script: impl Fn(usize, &Asked) -> Answer + Send + Sync + 'static) -> Server {
-        Server { script: Arc::new(script), asked: Arc::default(), connections: Arc::default() }
+        Server {
+            script: Arc::new(script),
+            asked: Arc::default(),
+            connections: Arc::default(),
+            broken: Arc::default(),
+        }
+    }
+
+    /// Ends the connections that are open, answered or not.
+    pub(crate) fn break_connections(&self) {
+        self.broken.notify_waiters();
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {
@@ -79,9 +91,13 @@ impl Server {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         self.connections.fetch_add(1, Ordering::SeqCst);
+        let broken = self.broken.clone();
         let service = service_fn(move |request| self.clone().answer(request));
         let http = hyper::server::conn::http1::Builder::new();
-        let _ = http.serve_connection(TokioIo::new(stream), service).await;
+        tokio::select! {
+            _ = http.serve_connection(TokioIo::new(stream), service) => {}
+            () = broken.notified() => {}
+        }
     }
 
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {

@@ -107,6 +107,31 @@ async fn failures_are_told_once_a_kind_and_the_recovery_too() {
     assert!(lines(&server)[2..5].iter().all(|line| line == "GET /v1/status/peers"));
 }
 
+/// Where a load balancer or a service of the platform leads to another Consul, the next connection
+/// succeeds at once, and only the breaking of the one before tells of it.
+#[tokio::test]
+async fn a_question_that_broke_off_is_an_outage_and_the_next_does_not_wait() {
+    let server = Server::new(|before, _| match before {
+        0 => answer(200, 50, "[\"a\"]"),
+        2 => answer(200, 60, "[]"),
+        _ => None,
+    });
+    let mut watch = watch(&server).await;
+    next(&mut watch).await;
+    let asked = async {
+        while server.asked().len() < 2 {
+            assert!(timeout(Duration::from_millis(10), watch.next()).await.is_err());
+        }
+    };
+    timeout(LIMIT, asked).await.expect("the question is held");
+    server.break_connections();
+    assert!(matches!(next(&mut watch).await, Event::Failed(error) if error.is_outage()));
+    assert!(
+        matches!(next(&mut watch).await, Event::Changed(Change { value, .. }) if value.is_empty())
+    );
+    assert_eq!(lines(&server)[2], "GET /v1/status/peers", "no index of another Consul");
+}
+
 #[tokio::test]
 async fn an_answer_that_does_not_parse_is_a_failure_and_asked_again() {
     let server = Server::new(|before, _| match before {
