@@ -1,12 +1,15 @@
 //! From Consul's list of a service's proxies to the endpoints that take calls. Pure.
 //!
-//! Invariant: while Consul is in doubt, an endpoint that took calls goes on taking them. A call to
-//! one that is gone passes on to another at once, so that keeping it costs little.
+//! Invariant: while Consul is in doubt, what it has not listed as well since the doubt began goes
+//! on taking calls, and so does the last of them. A call to one that is gone passes on to another
+//! at once; to one whose app died it does not, which is why Consul's word counts as soon as it has
+//! one.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use consul::api::{CheckStatus, ServiceEntry};
+use tokio::time::Instant;
 
 /// One endpoint, as Consul locates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +24,8 @@ pub(super) struct Located {
 pub(super) struct Endpoints {
     /// Those that take calls.
     pub(super) available: Vec<Located>,
-    /// How many more are critical.
-    pub(super) critical: usize,
+    /// Those that are critical in Consul, and take none.
+    pub(super) critical: Vec<SocketAddr>,
 }
 
 impl Endpoints {
@@ -48,24 +51,72 @@ impl Endpoints {
             }
         }
         let critical = critical.into_iter().filter_map(|entry| address(entry).ok());
-        endpoints.critical = critical.filter(|address| seen.insert(*address)).count();
+        endpoints.critical = critical.filter(|address| seen.insert(*address)).collect();
         (endpoints, odd)
     }
 
-    /// What counts from now on: these, and in doubt also those of `known` that are missing or
-    /// critical here.
-    pub(super) fn beside(&self, known: &Self, doubt: bool) -> Self {
-        let mut all = self.clone();
-        if doubt {
-            let kept = known.available.iter();
-            let kept = kept.filter(|k| self.available.iter().all(|l| l.address != k.address));
-            all.available.extend(kept.cloned());
-            // Some of the critical ones are among the kept: the number is for words and metrics.
-            let known = known.available.len() + known.critical;
-            let listed = self.available.len() + self.critical;
-            all.critical = known.max(listed).saturating_sub(all.available.len());
+    fn has(&self, one: &Located) -> bool {
+        self.available.iter().any(|available| available.address == one.address)
+    }
+}
+
+/// What is known of one service's endpoints, through doubts about Consul.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    listed: Option<Endpoints>,
+    /// What counted last.
+    present: Endpoints,
+    /// What took calls when the doubt began, and was not listed as well since.
+    unstated: Vec<Located>,
+    /// When the hold that was seen last began.
+    hold: Option<Instant>,
+}
+
+impl Known {
+    /// What Consul says from now on, it says anew.
+    pub(super) fn doubt(&mut self) {
+        self.unstated = self.present.available.clone();
+    }
+
+    /// The hold began then, whoever opened it; none where it is not open.
+    pub(super) fn hold(&mut self, began: Option<Instant>) {
+        if began.is_some() && began != self.hold {
+            self.doubt();
         }
-        all
+        self.hold = began;
+    }
+
+    /// Consul answered: with another list, or by none with the one before.
+    pub(super) fn answered(&mut self, list: Option<Endpoints>) {
+        self.listed = list.or(self.listed.take());
+        if let Some(listed) = &self.listed {
+            self.unstated.retain(|one| !listed.has(one));
+        }
+    }
+
+    /// What counts from now on; none before Consul's first answer.
+    pub(super) fn in_force(&mut self, doubt: bool) -> Option<&Endpoints> {
+        let listed = self.listed.as_ref()?;
+        if !doubt {
+            self.unstated.clear();
+        }
+        let mut next = listed.clone();
+        next.available.extend(self.unstated.iter().filter(|one| !listed.has(one)).cloned());
+        if doubt && next.available.is_empty() {
+            // A Consul that restarts calls all of them critical, or has none, for a moment: better
+            // call what may be dead than nobody.
+            next.available = std::mem::take(&mut self.present.available);
+        }
+        let is_available =
+            |address: &SocketAddr| next.available.iter().any(|one| one.address == *address);
+        next.critical.retain(|address| !is_available(address));
+        self.present = next;
+        Some(&self.present)
+    }
+
+    /// Whether there is nothing that forgetting would lose.
+    pub(super) fn is_empty(&self) -> bool {
+        self.present == Endpoints::default()
     }
 }
 
@@ -82,66 +133,4 @@ fn address(entry: &ServiceEntry) -> Result<SocketAddr, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use consul::api::{Check, Node, Service};
-
-    use super::*;
-
-    fn entry(port: u16, status: CheckStatus) -> ServiceEntry {
-        let check = Check {
-            node: "n".into(),
-            id: format!("c-{port}"),
-            name: String::new(),
-            status,
-            output: String::new(),
-            service_id: String::new(),
-            service_name: String::new(),
-        };
-        ServiceEntry {
-            node: Node { address: "127.0.0.1".into(), datacenter: "dc1".into(), ..Node::default() },
-            service: Service { id: format!("s-{port}"), port, ..Service::default() },
-            checks: vec![check],
-        }
-    }
-
-    fn ports(endpoints: &Endpoints) -> Vec<u16> {
-        endpoints.available.iter().map(|located| located.address.port()).collect()
-    }
-
-    fn read(list: &[ServiceEntry]) -> Endpoints {
-        Endpoints::read(list).0
-    }
-
-    #[test]
-    fn passing_and_warning_take_calls_and_critical_is_counted() {
-        use CheckStatus::{Critical, Passing, Warning};
-        let endpoints = read(&[entry(1, Passing), entry(2, Warning), entry(3, Critical)]);
-        assert_eq!((ports(&endpoints), endpoints.critical), (vec![1, 2], 1));
-        assert_eq!(endpoints.available[0].datacenter, "dc1");
-    }
-
-    #[test]
-    fn of_two_records_of_one_address_the_one_that_is_well_counts() {
-        let endpoints = read(&[entry(1, CheckStatus::Critical), entry(1, CheckStatus::Passing)]);
-        assert_eq!((ports(&endpoints), endpoints.critical), (vec![1], 0));
-    }
-
-    #[test]
-    fn what_is_no_address_is_passed_over_and_named() {
-        let mut named = entry(1, CheckStatus::Passing);
-        named.service.address = "web.internal".into();
-        let (endpoints, odd) = Endpoints::read(&[named, entry(0, CheckStatus::Passing)]);
-        assert_eq!(endpoints, Endpoints::default());
-        assert!(odd[0].contains("web.internal") && odd[1].contains("port 0"), "{odd:?}");
-    }
-
-    #[test]
-    fn in_doubt_an_empty_list_takes_nothing_away_and_a_new_endpoint_is_added() {
-        let known = read(&[entry(1, CheckStatus::Passing), entry(2, CheckStatus::Passing)]);
-        assert_eq!(read(&[]).beside(&known, true), known);
-        let listed = read(&[entry(3, CheckStatus::Passing), entry(1, CheckStatus::Critical)]);
-        let both = listed.beside(&known, true);
-        assert_eq!((ports(&both), both.critical), (vec![3, 1, 2], 0));
-        assert_eq!(listed.beside(&both, false), listed);
-    }
-}
+mod tests;

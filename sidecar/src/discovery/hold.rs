@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Open or not, and until when.
+/// Open or not, since when and until when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hold {
-    until: Option<Instant>,
+pub struct Hold(Option<Span>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    began: Instant,
+    until: Instant,
 }
 
 impl Hold {
@@ -21,19 +25,19 @@ impl Hold {
 
     /// Opens it, or holds it open for longer.
     pub fn open(&mut self, now: Instant) {
-        self.until = Some(now + Self::LENGTH);
+        self.0 = Some(Span { began: self.began(now).unwrap_or(now), until: now + Self::LENGTH });
     }
 
     /// Whether what is known must be kept.
     #[must_use]
     pub fn is_open(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| now < until)
+        self.began(now).is_some()
     }
 
-    /// Its end, while it is open.
+    /// When it began, while it is open: the first doubt, whichever prolonged it.
     #[must_use]
-    pub fn end(&self, now: Instant) -> Option<Instant> {
-        self.until.filter(|until| now < *until)
+    pub fn began(&self, now: Instant) -> Option<Instant> {
+        self.0.filter(|span| now < span.until).map(|span| span.began)
     }
 }
 
@@ -48,10 +52,11 @@ mod tests {
         assert!(!hold.is_open(start));
         hold.open(start);
         assert!(hold.is_open(start + Duration::from_secs(59)));
-        assert_eq!(hold.end(start), Some(start + Hold::LENGTH));
+        assert_eq!(hold.began(start), Some(start));
         hold.open(start + Duration::from_secs(30));
         assert!(hold.is_open(start + Duration::from_secs(89)));
         assert!(!hold.is_open(start + Duration::from_secs(90)));
-        assert_eq!(hold.end(start + Duration::from_secs(90)), None);
+        assert_eq!(hold.began(start + Duration::from_secs(89)), Some(start));
+        assert_eq!(hold.began(start + Duration::from_secs(90)), None);
     }
 }

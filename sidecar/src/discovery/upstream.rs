@@ -8,7 +8,7 @@ use certs::{ConsulWorkload, Identity, SpiffeId};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Control;
-use super::endpoints::Endpoints;
+use super::endpoints::{Endpoints, Known};
 use super::snapshot::Upstream;
 use crate::config::ServiceName;
 use crate::telemetry::labels::{EndpointStanding, SnapshotKind};
@@ -27,30 +27,18 @@ impl Control {
             self.watched(SnapshotKind::Endpoints, self.client.health().connect(name.as_str()));
         let mut identities = self.fleet.identities();
         let mut hold = self.hold.subscribe();
-        let mut listed: Option<Endpoints> = None;
-        let mut known = Endpoints::default();
+        let mut known = Known::default();
         let mut published: Option<(Endpoints, SpiffeId, Arc<Upstream>)> = None;
         let idle = self.config.timeouts.upstream_idle.duration();
         let mut called = Instant::now();
         let mut tick = interval(LOOK.min(idle / 4).max(Duration::from_millis(10)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                news = watched.next() => {
-                    if news.doubtful {
-                        self.open_hold();
-                    }
-                    if let Some(list) = news.value {
-                        let (endpoints, odd) = Endpoints::read(&list);
-                        for why in odd {
-                            tracing::warn!(upstream = %name, "passed over: {why}");
-                        }
-                        listed = Some(endpoints);
-                    }
-                }
+            let news = tokio::select! {
+                news = watched.next() => Some(news),
                 // Neither fails: the control thread holds both senders.
-                _ = identities.changed() => {}
-                _ = hold.changed() => {}
+                _ = identities.changed() => None,
+                _ = hold.changed() => None,
                 _ = tick.tick() => {
                     let now = Instant::now();
                     let is_used = |(.., snapshot): &(_, _, Arc<Upstream>)| {
@@ -59,32 +47,48 @@ impl Control {
                     if published.as_ref().is_some_and(is_used) {
                         called = now;
                     }
-                    let idle = if known == Endpoints::default() { idle.min(NOBODY) } else { idle };
+                    let idle = if known.is_empty() { idle.min(NOBODY) } else { idle };
                     if now.saturating_duration_since(called) >= idle {
                         return name;
                     }
+                    None
                 }
+            };
+            if news.as_ref().is_some_and(|news| news.doubtful) {
+                self.open_hold();
+                known.doubt();
+            }
+            let now = Instant::now();
+            let began = hold.borrow_and_update().began(now);
+            known.hold(began);
+            if let Some(news) = news {
+                let list = news.value.map(|list| {
+                    let (endpoints, odd) = Endpoints::read(&list);
+                    for why in odd {
+                        tracing::warn!(upstream = %name, "passed over: {why}");
+                    }
+                    endpoints
+                });
+                known.answered(list);
             }
             let own = identities.borrow_and_update().as_deref().map(own_id);
-            let (Some(listed), Some(own)) = (&listed, own) else { continue };
-            let doubt = hold.borrow_and_update().is_open(Instant::now());
-            let endpoints = listed.beside(&known, doubt);
-            known = endpoints.clone();
+            let doubt = began.is_some() || watched.fails();
+            let (Some(endpoints), Some(own)) = (known.in_force(doubt), own) else { continue };
             let is_published = published
                 .as_ref()
-                .is_some_and(|(published, of, _)| *published == endpoints && *of == own);
+                .is_some_and(|(published, of, _)| published == endpoints && *of == own);
             if is_published {
                 continue;
             }
             let previous = published.as_ref().map(|(.., snapshot)| &**snapshot);
-            let snapshot = Arc::new(snapshot(previous, &name, &endpoints, &own));
+            let snapshot = Arc::new(snapshot(previous, &name, endpoints, &own));
             let (available, critical) = (snapshot.endpoints.len(), snapshot.critical);
             tracing::info!(upstream = %name, available, critical, "endpoints");
             let count = |state, n| self.metrics.endpoints(name.as_str(), state, n);
             count(EndpointStanding::Available, available);
             count(EndpointStanding::Critical, critical);
             self.fleet.upstream(snapshot.clone()).await;
-            published = Some((endpoints, own, snapshot));
+            published = Some((endpoints.clone(), own, snapshot));
         }
     }
 }
@@ -114,7 +118,7 @@ fn snapshot(
         let identity = workload.id(domain).ok()?;
         Some((located.address, identity, workload.server_name(domain).into()))
     });
-    Upstream::succeed(previous, name.as_str().into(), located, endpoints.critical)
+    Upstream::succeed(previous, name.as_str().into(), located, endpoints.critical.len())
 }
 
 #[cfg(test)]
@@ -125,7 +129,7 @@ mod tests {
     #[test]
     fn endpoints_are_expected_in_our_own_namespace_and_partition() {
         let located = Located { address: ([127, 0, 0, 1], 1).into(), datacenter: "dc1".into() };
-        let endpoints = Endpoints { available: vec![located], critical: 0 };
+        let endpoints = Endpoints { available: vec![located], critical: Vec::new() };
         let expected = |own: &str| {
             let own = SpiffeId::try_from(own).unwrap();
             let upstream = snapshot(None, &"order".parse().unwrap(), &endpoints, &own);

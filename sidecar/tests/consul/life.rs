@@ -185,6 +185,41 @@ facts! {
         .await;
     }
 
+    async fn after_a_restart_of_consul_an_app_that_dies_is_called_no_more(consul: Consul) {
+        let (well, ill) = (App::start().await, App::start().await);
+        let one = Sidecar::start(&consul, "order", Some(well.address), "").await;
+        let other = Sidecar::start(&consul, "order", Some(ill.address), "").await;
+        let web = Sidecar::start(&consul, "web", None, "").await;
+        one.ready().await;
+        other.ready().await;
+        callable(&web.client("order")).await;
+        let available = async |web: &Sidecar, n: usize| {
+            let series = format!("outrigger_endpoints{{peer=\"order\",state=\"available\"}} {n}\n");
+            eventually(&series, async || web.scrape().contains(&series).then_some(())).await;
+        };
+        available(&web, 2).await;
+        consul.kill().await;
+        eventually("the outage is noticed", async || {
+            (!web.readiness.degraded().is_empty()).then_some(())
+        })
+        .await;
+        consul.start().await;
+        let client = consul.client();
+        eventually("both are known again", async || {
+            let entries = client.health().connect("order").passing().send().await.ok()?.value;
+            let is_well = web.readiness.degraded().is_empty() && entries.len() == 2;
+            is_well.then_some(())
+        })
+        .await;
+        available(&web, 2).await;
+        ill.stop().await;
+        within(Duration::from_secs(30), "it is out", async || {
+            web.scrape().contains("state=\"available\"} 1\n").then_some(())
+        })
+        .await;
+        call(&web.client("order")).await.unwrap();
+    }
+
     async fn a_rotation_of_the_root_fails_no_call(consul: Consul) {
         let app = App::start().await;
         let order = Sidecar::start(&consul, "order", Some(app.address), "").await;
