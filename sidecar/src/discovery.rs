@@ -4,6 +4,7 @@
 //! Invariant: nothing that Consul fails to say, or says while it is in doubt, takes away what is
 //! known. Consul may come later, go away, return, and return without its data ([`hold`]).
 
+mod default_action;
 mod departure;
 mod endpoints;
 mod health;

@@ -36,7 +36,7 @@ impl Control {
         loop {
             tokio::select! {
                 news = roots.next() => {
-                    if news.doubtful {
+                    if news.is_doubtful() {
                         self.open_hold();
                     }
                     if let Some(listed) = news.value {
@@ -54,7 +54,7 @@ impl Control {
                     }
                 }
                 news = leaf.next() => {
-                    if news.doubtful {
+                    if news.is_doubtful() {
                         self.open_hold();
                     }
                     if let Some(issued) = news.value {

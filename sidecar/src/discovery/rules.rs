@@ -7,20 +7,63 @@ use consul::api::{Action, Intention, Rule};
 
 use crate::inbound::authorize;
 
+/// Consul's name for any service.
+const ANY: &str = "*";
 /// The one namespace of Consul's community edition, which states none.
 const DEFAULT: &str = "default";
 
-/// The intentions in force: those that Consul lists, and while it is in doubt also the known ones
-/// that it lacks. In order of precedence.
-pub(super) fn in_force(known: &[Intention], listed: &[Intention], doubt: bool) -> Vec<Intention> {
-    let mut all = listed.to_vec();
-    if doubt {
-        let is_stated = |one: &&Intention| listed.iter().any(|l| parties(l) == parties(one));
-        all.extend(known.iter().filter(|one| !is_stated(one)).cloned());
-        // Stable: among equals Consul's own order stays.
-        all.sort_by_key(|one| std::cmp::Reverse(one.precedence));
+/// What is known of the intentions to this service, through doubts about Consul.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    listed: Option<Vec<Intention>>,
+    /// Those in force, in order of precedence.
+    force: Vec<Intention>,
+    /// Those that were in force when the doubt began, and were not listed since.
+    unstated: Vec<Intention>,
+}
+
+impl Known {
+    /// What Consul says from now on, it says anew.
+    pub(super) fn doubt(&mut self) {
+        self.unstated.clone_from(&self.force);
     }
-    all
+
+    /// Consul answered: with another list, or by none with the one before.
+    pub(super) fn answered(&mut self, list: Option<Vec<Intention>>) {
+        self.listed = list.or(self.listed.take());
+        let Some(listed) = &self.listed else { return };
+        let is_stated = |one: &Intention| listed.iter().any(|l| parties(l) == parties(one));
+        self.unstated.retain(|one| !is_stated(one));
+    }
+
+    /// Whether Consul ever answered.
+    pub(super) fn is_told(&self) -> bool {
+        self.listed.is_some()
+    }
+
+    /// The intentions in force: those that Consul lists, and while it is in doubt also those that
+    /// it has not listed since, in order of precedence. None before its first answer.
+    pub(super) fn in_force(&mut self, doubt: bool) -> Option<&[Intention]> {
+        if !doubt {
+            self.unstated.clear();
+        }
+        self.force.clone_from(self.listed.as_ref()?);
+        self.force.extend_from_slice(&self.unstated);
+        // Stable: among equals Consul's own order stays.
+        self.force.sort_by_key(|one| std::cmp::Reverse(one.precedence));
+        Some(&self.force)
+    }
+
+    /// Those that were in force last.
+    pub(super) fn last(&self) -> &[Intention] {
+        &self.force
+    }
+}
+
+/// Whether one of them names every caller, so that Consul cannot be asked what happens where none
+/// matches.
+pub(super) fn names_everyone(intentions: &[Intention]) -> bool {
+    intentions.iter().any(|one| one.source == ANY && one.source_peer.is_none())
 }
 
 /// Whom an intention is about: Consul holds one for each.
@@ -85,17 +128,52 @@ mod tests {
         intention(source, "order", precedence, Rule::Action(Action::Deny))
     }
 
+    /// As Consul listed them, then came into doubt.
+    fn doubted(list: &[Intention]) -> Known {
+        let mut known = Known::default();
+        after(&mut known, list, false);
+        known.doubt();
+        known
+    }
+
+    fn after(known: &mut Known, list: &[Intention], doubt: bool) -> Vec<Intention> {
+        known.answered(Some(list.to_vec()));
+        known.in_force(doubt).unwrap().to_vec()
+    }
+
     #[test]
     fn without_doubt_what_consul_lists_is_all_there_is() {
-        assert_eq!(in_force(&[allow("web", 9)], &[], false), []);
+        let mut known = Known::default();
+        assert_eq!(after(&mut known, &[allow("web", 9)], false), [allow("web", 9)]);
+        assert_eq!(after(&mut known, &[], false), []);
+        assert_eq!(after(&mut doubted(&[allow("web", 9)]), &[], false), []);
     }
 
     #[test]
     fn in_doubt_what_consul_lacks_stays_and_what_it_states_anew_counts() {
-        let known = [allow("web", 9), allow("api", 9)];
+        let mut known = doubted(&[allow("web", 9), allow("api", 9)]);
         let listed = [deny("web", 9), deny("*", 8)];
         let expected = [deny("web", 9), allow("api", 9), deny("*", 8)];
-        assert_eq!(in_force(&known, &listed, true), expected);
+        assert_eq!(after(&mut known, &listed, true), expected);
+    }
+
+    #[test]
+    fn in_doubt_what_consul_has_listed_since_it_may_take_away() {
+        let mut known = doubted(&[allow("web", 9), allow("api", 9)]);
+        after(&mut known, &[allow("web", 9)], true);
+        assert_eq!(after(&mut known, &[], true), [allow("api", 9)]);
+        let mut known = doubted(&[allow("web", 9), allow("api", 9)]);
+        known.answered(None);
+        assert_eq!(after(&mut known, &[allow("api", 9)], true), [allow("api", 9)]);
+    }
+
+    #[test]
+    fn a_doubt_that_ended_keeps_nothing_in_the_next_one() {
+        let mut known = doubted(&[allow("web", 9)]);
+        after(&mut known, &[], true);
+        known.in_force(false);
+        known.doubt();
+        assert_eq!(after(&mut known, &[], true), []);
     }
 
     #[test]
@@ -138,9 +216,8 @@ mod tests {
 
     #[test]
     fn in_doubt_an_intention_of_another_cluster_takes_none_of_ours_away() {
-        let known = [deny("web", 9)];
         let listed = [Intention { source_peer: Some("east".into()), ..allow("web", 9) }];
-        let force = in_force(&known, &listed, true);
-        assert_eq!(rules(&force).0, rules(&known).0);
+        let force = after(&mut doubted(&[deny("web", 9)]), &listed, true);
+        assert_eq!(rules(&force).0, rules(&[deny("web", 9)]).0);
     }
 }

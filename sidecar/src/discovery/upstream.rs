@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::Control;
 use super::endpoints::{Endpoints, Known};
 use super::snapshot::Upstream;
+use super::watched::News;
 use crate::config::ServiceName;
 use crate::telemetry::labels::{EndpointStanding, SnapshotKind};
 
@@ -54,7 +55,7 @@ impl Control {
                     None
                 }
             };
-            if news.as_ref().is_some_and(|news| news.doubtful) {
+            if news.as_ref().is_some_and(News::is_doubtful) {
                 self.open_hold();
                 known.doubt();
             }

@@ -28,9 +28,17 @@ pub(super) struct Watched<T> {
 pub(super) struct News<T> {
     /// The value; none where it is the one told before.
     pub(super) value: Option<T>,
-    /// Consul was away since the last answer, or its index went backwards: what the value lacks
-    /// may only be missing for now.
-    pub(super) doubtful: bool,
+    /// Consul was away since the last answer.
+    pub(super) returned: bool,
+    /// Consul's index went backwards: it lost data.
+    pub(super) regressed: bool,
+}
+
+impl<T> News<T> {
+    /// Whether what the value lacks may only be missing for now.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.returned || self.regressed
+    }
 }
 
 impl<T> Watched<T> {
@@ -64,10 +72,11 @@ impl<T> Watched<T> {
                 Event::Restored(_) => (None, false),
             };
             self.confirm();
-            let returned = self.outage.over();
-            let doubtful = self.known && (regressed || returned);
+            // The first answer takes nothing away.
+            let returned = self.outage.over() && self.known;
+            let regressed = regressed && self.known;
             self.known = true;
-            return News { value, doubtful };
+            return News { value, returned, regressed };
         }
     }
 

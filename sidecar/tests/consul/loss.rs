@@ -117,6 +117,12 @@ async fn a_consul_that_is_killed_and_returns_with_its_data_loses_no_call() {
     goes_on(&load).await;
     let failures = load.end().await;
     assert!(failures.is_empty(), "{failures:#?}");
+    // It is the Consul that it was: what it takes away counts at once.
+    operator(&consul).connect().delete_intention("web", "order").await.unwrap();
+    within(Duration::from_secs(10), "the default denies", async || {
+        call(&mesh.web.client("order")).await.err().filter(is_denied)
+    })
+    .await;
 }
 
 /// Takes as long as the old trust domain is trusted: a minute and a half.
