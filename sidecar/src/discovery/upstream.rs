@@ -48,8 +48,9 @@ impl Control {
                     if published.as_ref().is_some_and(is_used) {
                         called = now;
                     }
-                    let idle = if known.is_empty() { idle.min(NOBODY) } else { idle };
-                    if now.saturating_duration_since(called) >= idle {
+                    let unsure = watched.fails() || hold.borrow().is_open(now);
+                    let patience = patience(idle, known.is_empty(), unsure);
+                    if patience.is_some_and(|it| now.saturating_duration_since(called) >= it) {
                         return name;
                     }
                     None
@@ -94,6 +95,16 @@ impl Control {
     }
 }
 
+/// How long a name is watched that nobody calls; none: for as long as it lasts that Consul could not
+/// tell again at once what forgetting would lose.
+fn patience(idle: Duration, is_empty: bool, unsure: bool) -> Option<Duration> {
+    match (is_empty, unsure) {
+        (true, _) => Some(idle.min(NOBODY)),
+        (false, true) => None,
+        (false, false) => Some(idle),
+    }
+}
+
 fn own_id(identity: &Identity) -> SpiffeId {
     identity.leaf().id().clone()
 }
@@ -126,6 +137,14 @@ fn snapshot(
 mod tests {
     use super::super::endpoints::Located;
     use super::*;
+
+    #[test]
+    fn while_consul_is_away_a_name_with_endpoints_is_not_forgotten() {
+        let idle = Duration::from_secs(600);
+        assert_eq!(patience(idle, false, true), None);
+        assert_eq!(patience(idle, false, false), Some(idle));
+        assert_eq!(patience(idle, true, true), Some(NOBODY), "a mistyped one keeps no place");
+    }
 
     #[test]
     fn endpoints_are_expected_in_our_own_namespace_and_partition() {
