@@ -119,14 +119,21 @@ async fn control(config: Arc<Config>) -> Result<(), RunError> {
     tracing::info!(service = %config.service.name, "the sidecar runs");
 
     signals.next().await;
+    let mut is_told_again = false;
     if let (Some(consul), Some(_)) = (&consul, &config.inbound) {
-        tokio::select! {
-            () = leave(consul) => {}
-            () = signals.next() => {}
-        }
+        tracing::info!("leaving the mesh");
+        is_told_again = tokio::select! {
+            () = leave(consul) => false,
+            () = signals.next() => true,
+        };
     }
-    tracing::info!("draining: calls have {} to end", config.drain.timeout);
-    drain(&config, &fleet, &mut signals).await;
+    if is_told_again {
+        tracing::warn!("told again to end, while leaving the mesh: calls have no time to end");
+        drain(Some(Duration::ZERO), &fleet, &mut signals).await;
+    } else {
+        tracing::info!("draining: calls have {} to end", config.drain.timeout);
+        drain(config.drain.timeout.limit(), &fleet, &mut signals).await;
+    }
     drop(learning);
     // The workers' threads end with the fleet's last owner: the accepting tasks and this one.
     drop((fleet, threads));
@@ -145,10 +152,11 @@ async fn leave(consul: &Control) {
     let _ = timeout(LEAVING, left).await;
 }
 
-/// Lets calls end, first those of the mesh, then those of the app, which it may need for them.
-async fn drain(config: &Config, fleet: &Fleet, signals: &mut Signals) {
+/// Lets calls end within `limit`, first those of the mesh, then those of the app, which it may need
+/// for them.
+async fn drain(limit: Option<Duration>, fleet: &Fleet, signals: &mut Signals) {
     let begin = Instant::now();
-    let deadline = config.drain.timeout.limit().map(|limit| begin + limit);
+    let deadline = limit.map(|limit| begin + limit);
     for direction in [Direction::Inbound, Direction::Outbound] {
         let drained = async {
             match deadline {

@@ -12,6 +12,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::app::{App, HELD};
 use super::pki::Pki;
+use super::ports::free;
 use super::process::PATIENCE;
 use super::sidecar::{Sidecar, WORKERS, workers};
 
@@ -117,4 +118,27 @@ async fn told_when_the_drain_is_over(count: usize) {
         assert_eq!(told.metadata().get("outrigger-reason").unwrap(), "draining");
     }
     assert_eq!(callee.process.ended().await.code(), Some(0));
+}
+
+/// Its Consul is away, so that leaving it takes a while, and the drain would take ten minutes.
+#[tokio::test]
+async fn a_second_signal_cuts_the_drain_short_also_while_the_sidecar_leaves_consul() {
+    let pki = Pki::new();
+    let (app, beside) = (App::start("app"), App::start("beside"));
+    let callee = Sidecar::guarding(&pki, "user-service", app.address, &["web"], "").await;
+    let (inbound, nobody) = (callee.inbound, free());
+    let sections = format!(
+        "[consul]\naddress = \"{nobody}\"\n{}[drain]\ntimeout = \"10m\"\n\
+         [upstreams.user-service]\nendpoints = [\"{inbound}\"]\n",
+        pki.section("web")
+    );
+    let mut leaver = Sidecar::start("web", Some(beside.address), &sections);
+    leaver.process.line(&["the sidecar runs"]).await;
+    let mut stream = Conversation::open(&leaver).await;
+    leaver.process.signal(Signal::TERM);
+    leaver.process.line(&["leaving the mesh"]).await;
+    leaver.process.signal(Signal::TERM);
+    let told = stream.next().await.unwrap_err();
+    assert_eq!(told.metadata().get("outrigger-reason").unwrap(), "draining");
+    assert_eq!(leaver.process.ended().await.code(), Some(0));
 }
