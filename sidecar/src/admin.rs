@@ -21,11 +21,10 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use self::endpoints::Endpoints;
+use crate::config::Count;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::Readiness;
 
-/// Clients at a time; further ones wait in the listener's backlog.
-const MAX_CONNECTIONS: usize = 64;
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// For a request's head, and so also between two requests.
@@ -38,17 +37,19 @@ const GRACE: Duration = Duration::from_secs(2);
 /// When the process has no file descriptor left, accepting again at once would only burn CPU.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Serves until `shutdown` resolves, then ends each connection after the answer it is giving.
+/// Serves `connections` at a time, further ones wait in the listener's backlog, until `shutdown`
+/// resolves; then ends each connection after the answer it is giving.
 pub async fn serve(
     listener: TcpListener,
+    connections: Count,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
     shutdown: impl Future<Output = ()>,
 ) {
     let endpoints = Arc::new(Endpoints { metrics, readiness });
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(connections.get().min(Semaphore::MAX_PERMITS)));
     let (ending, _) = watch::channel(false);
-    let mut connections = JoinSet::new();
+    let mut conversations = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = async {
@@ -57,11 +58,11 @@ pub async fn serve(
         };
         tokio::select! {
             () = &mut shutdown => break,
-            Some(_) = connections.join_next() => {}
+            Some(_) = conversations.join_next() => {}
             (permit, accepted) = accepted => match accepted {
                 Ok((stream, _)) => {
                     let (endpoints, ending) = (endpoints.clone(), ending.subscribe());
-                    connections.spawn(async move {
+                    conversations.spawn(async move {
                         let _permit = permit;
                         if let Err(error) = converse(stream, endpoints, ending).await {
                             tracing::debug!(%error, "admin connection ended");
@@ -79,7 +80,7 @@ pub async fn serve(
     }
     drop(listener);
     ending.send_replace(true);
-    while connections.join_next().await.is_some() {}
+    while conversations.join_next().await.is_some() {}
 }
 
 /// One connection, until its client leaves, its time is up, or the server ends.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -26,9 +26,6 @@ use crate::telemetry::labels::Direction;
 use crate::telemetry::metrics::{Bounds, Metrics};
 use crate::telemetry::readiness::Readiness;
 use crate::worker::fleet::{Fleet, Role, listen};
-
-/// Names that workers may ask for before the control thread has looked.
-const DEMAND: usize = 256;
 
 /// How long leaving Consul may take before the drain begins all the same.
 const LEAVING: Duration = Duration::from_secs(5);
@@ -87,12 +84,15 @@ async fn control(config: Arc<Config>) -> Result<(), RunError> {
     };
     let metrics = Metrics::new(config.service.name.as_str(), bounds);
     let readiness = Readiness::new();
-    let (demand, demanded) = mpsc::channel(DEMAND);
+    // A worker asks once for a name, and for no more names than may be watched.
+    let names = limits.upstreams.get().saturating_mul(config.runtime.workers.get());
+    let (demand, demanded) = mpsc::channel(names.min(Semaphore::MAX_PERMITS));
     let (fleet, threads) = Fleet::start(&config, &metrics, demand)?;
 
     let starting = readiness.block("the start");
-    let admin = sockets.admin;
-    spawn_local(admin::serve(admin, metrics.clone(), readiness.clone(), std::future::pending()));
+    let (admin, clients) = (sockets.admin, limits.admin_connections);
+    let forever = std::future::pending();
+    spawn_local(admin::serve(admin, clients, metrics.clone(), readiness.clone(), forever));
 
     if let IdentitySource::Files { cert, key, roots } = &config.identity.source {
         let paths = [cert.clone(), key.clone(), roots.clone()];

@@ -20,6 +20,9 @@ struct Server {
     task: JoinHandle<()>,
 }
 
+/// At a time.
+const CLIENTS: Count = Count::new(8);
+
 async fn server() -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -29,7 +32,7 @@ async fn server() -> Server {
     let shutdown = async {
         let _ = stopped.await;
     };
-    let task = tokio::spawn(serve(listener, metrics.clone(), readiness.clone(), shutdown));
+    let task = tokio::spawn(serve(listener, CLIENTS, metrics.clone(), readiness.clone(), shutdown));
     Server { address, metrics, readiness, stop, task }
 }
 
@@ -160,7 +163,7 @@ async fn a_client_that_sends_nothing_loses_its_place_to_one_that_waits() {
     let server = server().await;
     let began = Instant::now();
     let mut idle = Vec::new();
-    for _ in 0..MAX_CONNECTIONS {
+    for _ in 0..CLIENTS.get() {
         idle.push(TcpStream::connect(server.address).await.unwrap());
     }
     assert_eq!(server.get("/live", "").await.status(), "200");

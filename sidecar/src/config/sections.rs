@@ -171,6 +171,11 @@ pub struct Limits {
     pub loopback_connections: Count,
     /// TLS handshakes at a time on each worker.
     pub handshakes: Count,
+    /// Connections and news of the control thread that wait for one worker; further ones wait where
+    /// they come from.
+    pub worker_queue: Count,
+    /// Connections to the admin port; further ones wait.
+    pub admin_connections: Count,
     /// Calls to one upstream that wait for their response head.
     pub in_flight: Count,
     /// Calls to one endpoint that wait for their response head.
@@ -201,6 +206,8 @@ impl Default for Limits {
             inbound_connections: Count::new(10_000),
             loopback_connections: Count::new(10_000),
             handshakes: Count::new(64),
+            worker_queue: Count::new(1_024),
+            admin_connections: Count::new(64),
             in_flight: Count::new(1_024),
             in_flight_per_endpoint: Count::new(256),
             open_streams: Count::new(10_000),

@@ -23,9 +23,6 @@ use crate::telemetry::labels::Direction;
 use crate::telemetry::metrics::Metrics;
 use crate::transport::io::{Tcp, tune};
 
-/// Commands that may wait for one worker.
-const QUEUE: usize = 1024;
-
 /// What a worker is told.
 #[derive(Clone)]
 enum News {
@@ -100,7 +97,7 @@ impl Fleet {
         let mut seats = Vec::new();
         let mut threads = Vec::new();
         for n in 0..config.runtime.workers.get() {
-            let (commands, queue) = mpsc::channel(QUEUE);
+            let (commands, queue) = mpsc::channel(config.limits.worker_queue.get());
             let (config, metrics, shared) = (config.clone(), metrics.clone(), shared.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{n}"));
             let (began, has_begun) = std::sync::mpsc::channel();
