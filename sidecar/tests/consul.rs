@@ -16,3 +16,5 @@ mod mesh;
 mod peer;
 #[path = "peers/ports.rs"]
 mod ports;
+#[path = "consul/way.rs"]
+mod way;

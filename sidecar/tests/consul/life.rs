@@ -6,6 +6,7 @@ use consul::api::{Action, CheckStatus, Rule};
 
 use crate::agents::{Consul, Kind, eventually, within};
 use crate::mesh::{App, Load, Sidecar, call, callable, is_denied, whole_server};
+use crate::way::Way;
 
 /// Makes two tests of each fact.
 macro_rules! facts {
@@ -90,6 +91,32 @@ facts! {
 
         connect.connect().set_intention("web", "order", &rule(Action::Allow)).await.unwrap();
         callable(&caller).await;
+    }
+
+    async fn a_change_of_intentions_waits_for_no_answer_about_the_default(consul: Consul) {
+        let (app, way) = (App::start().await, Way::to(consul.address()).await);
+        let more = format!("[consul]\naddress = \"{}\"\n", way.address);
+        let order = Sidecar::start(&consul, "order", Some(app.address), &more).await;
+        let web = Sidecar::start(&consul, "web", None, "").await;
+        order.ready().await;
+        let caller = web.client("order");
+        callable(&caller).await;
+        way.lose_authorize();
+        let connect = consul.client();
+        let turn = async |action| {
+            connect.connect().set_intention("web", "order", &Rule::Action(action)).await.unwrap();
+        };
+        turn(Action::Deny).await;
+        eventually("the default is asked for", async || way.has_lost().then_some(())).await;
+        let soon = Duration::from_secs(5);
+        for action in [Action::Deny, Action::Allow, Action::Deny] {
+            turn(action).await;
+            within(soon, "it counts", async || {
+                let is_refused = call(&caller).await.is_err_and(|status| is_denied(&status));
+                (is_refused == (action == Action::Deny)).then_some(())
+            })
+            .await;
+        }
     }
 
     async fn an_instance_that_consul_forgot_is_registered_again(consul: Consul) {
