@@ -114,6 +114,11 @@ impl Known {
         Some(&self.present)
     }
 
+    /// Whether Consul has yet to list some of them again.
+    pub(super) fn is_owed(&self) -> bool {
+        !self.unstated.is_empty()
+    }
+
     /// Whether there is nothing that forgetting would lose.
     pub(super) fn is_empty(&self) -> bool {
         self.present == Endpoints::default()

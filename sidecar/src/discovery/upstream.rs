@@ -48,7 +48,7 @@ impl Control {
                     if published.as_ref().is_some_and(is_used) {
                         called = now;
                     }
-                    let unsure = watched.fails() || hold.borrow().is_open(now);
+                    let unsure = watched.fails() || known.is_owed();
                     let patience = patience(idle, known.is_empty(), unsure);
                     if patience.is_some_and(|it| now.saturating_duration_since(called) >= it) {
                         return name;

@@ -87,7 +87,9 @@ fn in_doubt_what_consul_has_listed_as_well_it_may_take_away() {
 #[test]
 fn an_answer_that_is_the_one_before_states_all_of_it_anew() {
     let mut known = doubted(&[entry(1, Passing), entry(2, Passing)]);
+    assert!(known.is_owed());
     known.answered(None);
+    assert!(!known.is_owed());
     assert_eq!(after(&mut known, &[entry(1, Passing), entry(2, Critical)]), [1]);
 }
 
