@@ -15,6 +15,10 @@ use super::peer::peer;
 use super::ports::free;
 use super::tunnel;
 
+/// What h2spec takes for granted, whatever SETTINGS_MAX_FRAME_SIZE says: its frames that are too
+/// large are so by HTTP/2's default.
+const FRAMES: &str = "[limits]\nframe = \"16KiB\"\n";
+
 /// An app that reads a request to its end and answers with a few bytes.
 async fn app() -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -74,13 +78,13 @@ async fn server(suite: &str, port: SocketAddr) {
 
 #[tokio::test]
 async fn the_outbound_port_keeps_the_rules_of_http2() {
-    let pair = Pair::start(app().await, "grpc").await;
+    let pair = Pair::with(app().await, "grpc", FRAMES).await;
     server("h2spec: outbound", pair.outbound).await;
 }
 
 #[tokio::test]
 async fn the_inbound_port_keeps_the_rules_of_http2() {
-    let pair = Pair::start(app().await, "grpc").await;
+    let pair = Pair::with(app().await, "grpc", FRAMES).await;
     let with = tunnel::open(&pair.authority, pair.inbound, true).await;
     server("h2spec: inbound", with).await;
     let without = tunnel::open(&pair.authority, pair.inbound, false).await;
@@ -104,7 +108,7 @@ async fn servers_that_break_the_rules_of_http2_are_told_so() {
     let (Some(programs), Some(python)) = (peer("h2spec"), peer("python")) else { return };
     let authority = Authority::new();
     let (first, outbound) = (ports(), free());
-    let mut sections = format!("[outbound]\nlisten = \"{outbound}\"\n");
+    let mut sections = format!("[outbound]\nlisten = \"{outbound}\"\n{FRAMES}");
     let identity = Authority::id(CALLEE);
     for port in first..first + SERVERS {
         writeln!(

@@ -90,18 +90,23 @@ pub(crate) struct Pair {
 impl Pair {
     /// In front of an app that speaks this: `grpc` or `http1`.
     pub(crate) async fn start(app: SocketAddr, protocol: &str) -> Self {
+        Self::with(app, protocol, "").await
+    }
+
+    /// With more sections in both configs.
+    pub(crate) async fn with(app: SocketAddr, protocol: &str, more: &str) -> Self {
         let authority = Authority::new();
         let [inbound, outbound, others, unused] = [(); 4].map(|()| free());
         let service = format!("app = \"{app}\"\nprotocol = {protocol:?}\n");
         let sections = format!(
             "[inbound]\nlisten = \"{inbound}\"\n[outbound]\nlisten = \"{unused}\"\n\
-             [authorization]\nallow = [{:?}]\n",
+             [authorization]\nallow = [{:?}]\n{more}",
             Authority::id(CALLER),
         );
         let callee = authority.sidecar(CALLEE, &service, &sections).await;
         let sections = format!(
             "[outbound]\nlisten = \"{others}\"\n\
-             [upstreams.{CALLEE}]\nendpoints = [\"{inbound}\"]\nlisten = \"{outbound}\"\n",
+             [upstreams.{CALLEE}]\nendpoints = [\"{inbound}\"]\nlisten = \"{outbound}\"\n{more}",
         );
         let caller = authority.sidecar(CALLER, "", &sections).await;
         Self { authority, outbound, inbound, _sidecars: [callee, caller] }

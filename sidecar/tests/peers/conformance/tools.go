@@ -7,4 +7,6 @@ import (
 	_ "connectrpc.com/conformance/cmd/connectconformance"
 	_ "connectrpc.com/conformance/cmd/grpcclient"
 	_ "connectrpc.com/conformance/cmd/grpcserver"
+	_ "connectrpc.com/conformance/cmd/referenceclient"
+	_ "connectrpc.com/conformance/cmd/referenceserver"
 )
