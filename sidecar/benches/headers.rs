@@ -36,7 +36,7 @@ fn grpc_headers(more: &[(&'static str, &'static str)]) -> HeaderMap {
 
 fn looking(c: &mut Criterion) {
     let map = grpc_headers(&[("grpc-timeout", "2500m")]);
-    c.bench_function("is_grpc", |b| b.iter(|| headers::is_grpc(black_box(&map))));
+    c.bench_function("dialect", |b| b.iter(|| headers::Dialect::of(black_box(&map))));
     c.bench_function("list_size", |b| b.iter(|| headers::list_size(black_box(&map))));
     c.bench_function("deadline/read", |b| b.iter(|| deadline::read(black_box(&map))));
     let trailers: HeaderMap =

@@ -185,12 +185,13 @@ impl Fault {
         headers.insert(REASON_HEADER, HeaderValue::from_static(self.reason.as_str()));
     }
 
-    /// The whole answer to a gRPC call that has no head yet ("Trailers-Only").
-    pub fn grpc_response(&self) -> Response<()> {
+    /// The whole answer to a gRPC call that has no head yet ("Trailers-Only"); gRPC-Web has the
+    /// same form under its own content type.
+    pub fn grpc_response(&self, content_type: HeaderValue) -> Response<()> {
         let mut response = Response::new(());
         let headers = response.headers_mut();
         headers.reserve(4);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(CONTENT_TYPE, content_type);
         self.write(headers);
         response
     }

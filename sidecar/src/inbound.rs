@@ -25,8 +25,9 @@ use crate::call::carry::{Call, Edge, Prepared, Screen};
 use crate::call::control::Control;
 use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Exchange, Limits};
+use crate::call::headers::{self, Dialect};
 use crate::call::record::{Record, Reporter};
-use crate::call::{headers, http1, tracestate};
+use crate::call::{http1, tracestate};
 use crate::fault::{Fault, Reason};
 use crate::outbound::{expired, malformed_timeout};
 use crate::telemetry::labels::Direction;
@@ -142,13 +143,13 @@ pub struct Inbound {
 impl Screen for Inbound {
     async fn call(self: Rc<Self>, call: Call) -> Prepared {
         let Call { head, body, control } = call;
-        let grpc = headers::is_grpc(&head.headers);
+        let dialect = Dialect::of(&head.headers);
         let head_only = head.method == Method::HEAD;
         let begin = Instant::now();
         let record = OnceCell::new();
-        let outcome = self.send(head, body, control, grpc, begin, &record).await;
+        let outcome = self.send(head, body, control, &dialect, begin, &record).await;
         Prepared {
-            grpc,
+            dialect,
             head_only,
             edge: Edge::App,
             outcome,
@@ -183,7 +184,7 @@ impl Inbound {
         mut head: Parts,
         body: Body,
         mut control: Control,
-        grpc: bool,
+        dialect: &Dialect,
         begin: Instant,
         record: &OnceCell<Record>,
     ) -> Result<Box<Exchange>, Fault> {
@@ -230,7 +231,7 @@ impl Inbound {
         let limits = Limits {
             deadline,
             response: None,
-            idle: worker.idle_timeout(grpc),
+            idle: worker.idle_timeout(dialect),
             header_list: worker.header_list(),
         };
         Ok(Box::new(Exchange::new(app.whom.clone(), upload, answer, control, limits, None)))

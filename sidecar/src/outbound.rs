@@ -23,8 +23,9 @@ use crate::call::carry::{Call, Edge, Prepared, Screen};
 use crate::call::control::Control;
 use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Answer, Exchange, Limits};
+use crate::call::headers::{self, Dialect};
 use crate::call::record::{Record, Reporter};
-use crate::call::{headers, http1, tracestate};
+use crate::call::{http1, tracestate};
 use crate::config::ServiceName;
 use crate::fault::{Fault, Reason};
 use crate::telemetry::labels::Direction;
@@ -63,7 +64,7 @@ pub struct Outbound {
 /// What is known of a call while it is prepared.
 struct Context {
     begin: Instant,
-    grpc: bool,
+    dialect: Dialect,
     head_only: bool,
     record: OnceCell<Record>,
     peer: OnceCell<Rc<str>>,
@@ -74,14 +75,14 @@ impl Screen for Outbound {
         let Call { head, body, control } = call;
         let context = Context {
             begin: Instant::now(),
-            grpc: headers::is_grpc(&head.headers),
+            dialect: Dialect::of(&head.headers),
             head_only: head.method == Method::HEAD,
             record: OnceCell::new(),
             peer: OnceCell::new(),
         };
         let outcome = self.send(head, body, control, &context).await;
         Prepared {
-            grpc: context.grpc,
+            dialect: context.dialect,
             head_only: context.head_only,
             edge: Edge::Mesh,
             outcome,
@@ -140,7 +141,7 @@ impl Outbound {
         let limits = Limits {
             deadline,
             response: response.filter(|_| deadline.is_none()),
-            idle: worker.idle_timeout(context.grpc),
+            idle: worker.idle_timeout(&context.dialect),
             header_list: worker.header_list(),
         };
         let answer = Answer::H2(answer, lease);

@@ -21,6 +21,7 @@ use slab::Slab;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
+use crate::call::headers::Dialect;
 use crate::config::{AppProtocol, Config, Endpoints, ServiceName};
 use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
@@ -222,9 +223,12 @@ impl Worker {
     }
 
     /// How long a stream may be silent.
-    pub fn idle_timeout(&self, grpc: bool) -> Option<Duration> {
+    pub fn idle_timeout(&self, dialect: &Dialect) -> Option<Duration> {
         let timeouts = &self.config.timeouts;
-        if grpc { timeouts.grpc_idle.limit() } else { timeouts.http_idle.limit() }
+        match dialect {
+            Dialect::Grpc => timeouts.grpc_idle.limit(),
+            _ => timeouts.http_idle.limit(),
+        }
     }
 
     /// The upstream of this name; the control thread is asked to watch one that is new.

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::server::SendResponse;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Response, StatusCode, request};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
 use http_body::Frame;
 
 use super::control::Control;
 use super::exchange::{Ended, Exchange};
-use super::headers;
+use super::headers::{self, Dialect};
 use super::record::{Record, Reporter};
 use crate::fault::Fault;
 use crate::transport::body::{Body, Piece};
@@ -41,8 +41,8 @@ pub trait Screen: 'static {
 
 /// A call as a screen leaves it: on its way, or refused.
 pub struct Prepared {
-    /// Whether the request is gRPC.
-    pub grpc: bool,
+    /// How the caller reads an answer.
+    pub dialect: Dialect,
     /// Whether the answer has a head alone (HEAD).
     pub head_only: bool,
     /// Whose answers these are.
@@ -75,17 +75,20 @@ impl Edge {
 
 /// Carries the answer of a call over HTTP/2. A caller that gives up ends the call at once.
 pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResponse<Bytes>) {
-    // Made here: handed in, it would be moved from place to place.
-    let mut prepare = pin!(screen.call(call));
-    let prepared = poll_fn(|cx| {
-        // Asked first: a call that was given up before it was looked at goes nowhere.
-        if respond.poll_reset(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        prepare.as_mut().poll(cx).map(Some)
-    });
-    let Some(prepared) = prepared.await else { return };
-    let Prepared { grpc, head_only, edge, mut record, outcome, reporter } = prepared;
+    let prepared = {
+        // Made here: handed in, it would be moved from place to place.
+        let mut prepare = pin!(screen.call(call));
+        poll_fn(|cx| {
+            // Asked first: a call that was given up before it was looked at goes nowhere.
+            if respond.poll_reset(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            prepare.as_mut().poll(cx).map(Some)
+        })
+        .await
+    };
+    let Some(prepared) = prepared else { return };
+    let Prepared { dialect, head_only, edge, mut record, outcome, reporter } = prepared;
     let mut set_status = |status| {
         if let Some(record) = &mut record {
             record.set_status(status);
@@ -93,8 +96,8 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
     };
     let refuse = |fault: &Fault, respond: &mut SendResponse<Bytes>| {
         reporter.fault(fault);
-        answer(fault, grpc, head_only, respond);
-        grpc.then_some(fault.code() as u8)
+        answer(fault, &dialect, head_only, respond);
+        dialect.has_status().then_some(fault.code() as u8)
     };
     let mut exchange = match outcome {
         Ok(exchange) => exchange,
@@ -102,7 +105,9 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
     };
     let head = poll_fn(|cx| {
         // gRPC has none.
-        while !grpc && let Some(mut interim) = exchange.poll_interim(cx) {
+        while dialect == Dialect::Http
+            && let Some(mut interim) = exchange.poll_interim(cx)
+        {
             edge.clean(interim.headers_mut());
             let _ = respond.send_informational(interim);
         }
@@ -150,16 +155,16 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
         Err(Ended::CallerGone) => {}
         Err(Ended::Fault(fault)) => {
             reporter.fault(&fault);
-            set_status(grpc.then_some(fault.code() as u8));
-            break_off(&fault, grpc, pump.sink());
+            set_status(dialect.has_status().then_some(fault.code() as u8));
+            break_off(&fault, &dialect, pump.sink());
         }
     }
 }
 
 /// Answers with a fault before there was a head. A caller that is gone needs none.
-fn answer(fault: &Fault, grpc: bool, head_only: bool, respond: &mut SendResponse<Bytes>) {
-    if grpc {
-        let _ = respond.send_response(fault.grpc_response(), true);
+fn answer(fault: &Fault, dialect: &Dialect, head_only: bool, respond: &mut SendResponse<Bytes>) {
+    if let Some(response) = trailers_only(fault, dialect) {
+        let _ = respond.send_response(response, true);
         return;
     }
     let (parts, body) = fault.http_response().into_parts();
@@ -169,9 +174,18 @@ fn answer(fault: &Fault, grpc: bool, head_only: bool, respond: &mut SendResponse
     }
 }
 
-/// Ends an answer that has begun.
-fn break_off(fault: &Fault, grpc: bool, sink: &mut SendStream<Bytes>) {
-    if grpc {
+/// A fault as the whole answer, where the caller reads a gRPC status.
+fn trailers_only(fault: &Fault, dialect: &Dialect) -> Option<Response<()>> {
+    match dialect {
+        Dialect::Grpc => Some(fault.grpc_response(HeaderValue::from_static("application/grpc"))),
+        Dialect::GrpcWeb(own) => Some(fault.grpc_response(own.clone())),
+        Dialect::Http => None,
+    }
+}
+
+/// Ends an answer that has begun. gRPC-Web's would be in the body, perhaps amid a message.
+fn break_off(fault: &Fault, dialect: &Dialect, sink: &mut SendStream<Bytes>) {
+    if *dialect == Dialect::Grpc {
         let _ = sink.send_trailers(fault.trailers());
     } else {
         sink.send_reset(h2::Reason::INTERNAL_ERROR);
@@ -180,7 +194,7 @@ fn break_off(fault: &Fault, grpc: bool, sink: &mut SendStream<Bytes>) {
 
 /// Carries the answer of a call to hyper, for an HTTP/1.1 caller.
 pub async fn over_h1<S: Screen>(screen: Rc<S>, call: Call) -> Response<H1Answer> {
-    let Prepared { head_only, edge, record, outcome, reporter, .. } = screen.call(call).await;
+    let Prepared { dialect, head_only, edge, record, outcome, reporter } = screen.call(call).await;
     let mut answer = H1Answer { state: State::Whole(Bytes::new()), edge, record, reporter };
     let outcome = match outcome {
         Ok(mut exchange) => {
@@ -215,8 +229,13 @@ pub async fn over_h1<S: Screen>(screen: Rc<S>, call: Call) -> Response<H1Answer>
                 ),
             };
             answer.reporter.fault(&fault);
-            answer.set_status(None);
-            let (parts, body) = fault.http_response().into_parts();
+            answer.set_status(dialect.has_status().then_some(fault.code() as u8));
+            // gRPC itself is refused here for coming over HTTP/1.1, and reads no status from it.
+            let web = trailers_only(&fault, &dialect).filter(|_| dialect != Dialect::Grpc);
+            let (parts, body) = match web {
+                Some(response) => response.map(|()| Bytes::new()).into_parts(),
+                None => fault.http_response().into_parts(),
+            };
             answer.state = State::Whole(body);
             Response::from_parts(parts, answer)
         }

@@ -3,7 +3,7 @@
 //! Identity that a caller claims for itself never reaches an app, and what a sidecar says of a
 //! fault is never the app's word.
 
-use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::fault::{Fault, Reason};
@@ -82,14 +82,37 @@ pub fn check_size(headers: &HeaderMap, limit: usize) -> Result<(), Fault> {
     Err(Fault::undelivered(Reason::TooLarge, message))
 }
 
-/// Whether the request is gRPC, by its content type.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    const GRPC: &[u8] = b"application/grpc";
-    headers
-        .get(http::header::CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().strip_prefix(GRPC))
-        // `application/grpc-web` is another protocol.
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+/// How a caller reads an answer, by the content type of its request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// gRPC: the status comes in trailers, or in the head where there is nothing else.
+    Grpc,
+    /// gRPC-Web, of this content type: the status comes in the body, or in the head.
+    GrpcWeb(HeaderValue),
+    /// Anything else: an HTTP status.
+    Http,
+}
+
+impl Dialect {
+    /// Of a request with these headers.
+    pub fn of(headers: &HeaderMap) -> Self {
+        const GRPC: &[u8] = b"application/grpc";
+        let value = headers.get(CONTENT_TYPE);
+        let Some((value, rest)) = value.and_then(|v| Some((v, v.as_bytes().strip_prefix(GRPC)?)))
+        else {
+            return Dialect::Http;
+        };
+        match rest.first() {
+            None | Some(b'+' | b';') => Dialect::Grpc,
+            Some(_) if rest.starts_with(b"-web") => Dialect::GrpcWeb(value.clone()),
+            Some(_) => Dialect::Http,
+        }
+    }
+
+    /// Whether a fault is told in gRPC's terms.
+    pub fn has_status(&self) -> bool {
+        *self != Dialect::Http
+    }
 }
 
 /// The `grpc-status` that headers or trailers state.
@@ -125,15 +148,18 @@ mod tests {
     }
 
     #[test]
-    fn only_grpc_is_grpc() {
+    fn a_dialect_is_told_by_the_content_type() {
+        let web = |value| Dialect::GrpcWeb(HeaderValue::from_static(value));
         for (value, expected) in [
-            ("application/grpc", true),
-            ("application/grpc+proto", true),
-            ("application/grpc;x=1", true),
-            ("application/grpc-web", false),
-            ("application/json", false),
+            ("application/grpc", Dialect::Grpc),
+            ("application/grpc+proto", Dialect::Grpc),
+            ("application/grpc;x=1", Dialect::Grpc),
+            ("application/grpc-web", web("application/grpc-web")),
+            ("application/grpc-web-text+proto", web("application/grpc-web-text+proto")),
+            ("application/grpcx", Dialect::Http),
+            ("application/json", Dialect::Http),
         ] {
-            assert_eq!(is_grpc(&map(&[("content-type", value)])), expected, "{value}");
+            assert_eq!(Dialect::of(&map(&[("content-type", value)])), expected, "{value}");
         }
     }
 

@@ -5,7 +5,7 @@ use http::header::{COOKIE, HOST, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Uri, Version};
 
-use super::headers;
+use super::headers::{self, Dialect};
 use crate::fault::{Fault, Reason};
 
 /// What an HTTP/1.1 caller sends, in HTTP/2's form (RFC 9113 §8.3). What is in that form stays.
@@ -18,7 +18,7 @@ pub fn to_h2(head: &mut Parts) -> Result<(), Fault> {
     if is_h2 && (head.uri.authority().is_some() || !head.headers.contains_key(HOST)) {
         return Ok(());
     }
-    if !is_h2 && headers::is_grpc(&head.headers) {
+    if !is_h2 && Dialect::of(&head.headers) == Dialect::Grpc {
         // HTTP/1.1 callers drop the trailers that a gRPC status comes in.
         let message = "gRPC needs HTTP/2 (with prior knowledge), this call came over HTTP/1.1";
         return Err(Fault::undelivered(Reason::Malformed, message));

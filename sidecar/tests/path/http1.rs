@@ -266,3 +266,23 @@ async fn whoever_connects_during_a_drain_is_still_answered() {
     let answer = mesh.client().await.call(grpc_request(), b"x").await.unwrap();
     assert_eq!(answer.body, b"x");
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_grpc_web_caller_reads_a_fault_as_a_grpc_status() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    let request = || {
+        let request = http::Request::post("http://echo/echo.v1.Echo/Say").header("host", "echo");
+        request.header("content-type", "application/grpc-web+proto")
+    };
+    let mut client = http1(&mesh).await;
+    let answer =
+        client.send_request(request().body(Full::new(Bytes::new())).unwrap()).await.unwrap();
+    let over_h2 = mesh.client().await.call(request().body(()).unwrap(), b"").await.unwrap();
+    for head in [answer.headers(), over_h2.head.headers()] {
+        assert_eq!(head["content-type"], "application/grpc-web+proto");
+        assert_eq!(head["grpc-status"], "14");
+        assert_eq!(head["outrigger-reason"], "app_unreachable");
+    }
+    assert_eq!((answer.status().as_u16(), over_h2.head.status().as_u16()), (200, 200));
+}
