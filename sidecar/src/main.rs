@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 /// A call allocates often and little: mimalloc takes 6 % fewer instructions for it than the
-/// system's allocator.
+/// system's allocator. Without huge pages, which would make an idle connection cost half as much
+/// again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

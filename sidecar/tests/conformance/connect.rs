@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use super::exceptions::{flaky, judge};
+use super::exceptions::judge;
 use super::pair::{Pair, file, run};
 use super::peer::peer;
 use super::ports::free;
@@ -43,9 +43,6 @@ impl Half {
             // One after another, as all of them serve on the app's port.
             _ => suite.args(["--max-servers", "1"]),
         };
-        for pattern in flaky(self.suite) {
-            suite.args(["--known-flaky", &pattern]);
-        }
         suite.arg("--").arg(python).arg(file("python/connect.py"));
         suite.args([self.mode, &pair.outbound.port().to_string()]);
         suite.arg(programs.join(self.program));

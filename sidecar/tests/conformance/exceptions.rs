@@ -14,12 +14,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Exception {
     suites: Vec<String>,
-    /// Those that always fail.
-    #[serde(default)]
     cases: Vec<String>,
-    /// Those that fail now and then, in the suite's own patterns.
-    #[serde(default)]
-    flaky: Vec<String>,
     reason: String,
 }
 
@@ -28,11 +23,6 @@ fn of(suite: &str) -> impl Iterator<Item = Exception> {
     let exceptions =
         file.exception.into_iter().filter(move |e| e.suites.iter().any(|s| s == suite));
     exceptions.inspect(|exception| assert!(!exception.reason.is_empty()))
-}
-
-/// What the suite is to be told of those that fail now and then.
-pub(crate) fn flaky(suite: &str) -> Vec<String> {
-    of(suite).flat_map(|exception| exception.flaky).collect()
 }
 
 /// Ends the test unless exactly the cases failed that are known to. `said` is what the suite said.
