@@ -11,6 +11,7 @@ pub mod fault;
 pub mod inbound;
 pub mod launch;
 pub mod outbound;
+pub mod resilience;
 pub mod run;
 pub mod telemetry;
 pub mod transport;

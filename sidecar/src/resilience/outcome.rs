@@ -1,0 +1,147 @@
+//! What the end of a call says about the endpoint that it went to, and whether it may be sent
+//! again.
+//!
+//! Judged from the gRPC status and, where a sidecar made the answer, from its reason.
+
+use tonic::Code;
+
+use crate::fault::{Delivery, Fault, Reason};
+
+/// What a call's end says about its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It works, whatever it said: a wrong request is the caller's fault.
+    Good,
+    /// It answers, and says that it failed; or it took too long. One method's bug looks like this.
+    Bad,
+    /// It takes no calls: the transport failed, UNAVAILABLE, or a sidecar's own reason.
+    Down,
+    /// Nothing: the caller gave up, or the fault is our own.
+    Unknown,
+}
+
+impl Outcome {
+    /// Of a status that the app gave.
+    pub fn of_status(code: Code) -> Self {
+        match code {
+            Code::Unavailable => Outcome::Down,
+            Code::Internal | Code::Unknown | Code::DataLoss | Code::DeadlineExceeded => {
+                Outcome::Bad
+            }
+            Code::Cancelled => Outcome::Unknown,
+            Code::Ok
+            | Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Unauthenticated => Outcome::Good,
+        }
+    }
+
+    /// Of a sidecar's own reason, this one's or its peer's.
+    pub fn of_reason(reason: Reason) -> Self {
+        match reason {
+            Reason::ConnectFailed
+            | Reason::TlsFailed
+            | Reason::IdentityMismatch
+            | Reason::Overloaded
+            | Reason::UpstreamReset
+            | Reason::AppUnreachable
+            | Reason::Draining => Outcome::Down,
+            Reason::DeadlineExceeded => Outcome::Bad,
+            Reason::Denied => Outcome::Good,
+            Reason::NoRoute | Reason::NoEndpoints | Reason::TooLarge | Reason::Malformed => {
+                Outcome::Unknown
+            }
+        }
+    }
+}
+
+/// How an attempt failed, as far as sending it again goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The app saw nothing of it: always safe to send again.
+    Undelivered,
+    /// The stream or its connection ended before the answer: the app may have seen it.
+    Reset,
+    /// The app, or a sidecar for it, gave this status.
+    Answered(Code),
+    /// It would fail in the same way again.
+    Final,
+}
+
+impl Failure {
+    /// Of an answer with a status; `reason` where the peer's sidecar made it. The peer's sidecar
+    /// strips its app's own, so the reason can be believed.
+    pub fn of_answer(code: Code, reason: Option<Reason>) -> Self {
+        match reason {
+            Some(Reason::AppUnreachable | Reason::Overloaded | Reason::Draining) => {
+                Failure::Undelivered
+            }
+            _ => Failure::Answered(code),
+        }
+    }
+}
+
+impl From<&Fault> for Failure {
+    /// Of this sidecar's own fault.
+    fn from(fault: &Fault) -> Self {
+        match (fault.reason, fault.delivery) {
+            (
+                Reason::NoRoute
+                | Reason::NoEndpoints
+                | Reason::Denied
+                | Reason::DeadlineExceeded
+                | Reason::TooLarge
+                | Reason::Malformed,
+                Delivery::No,
+            ) => Failure::Final,
+            (_, Delivery::No) => Failure::Undelivered,
+            (Reason::UpstreamReset, Delivery::Maybe | Delivery::Yes) => Failure::Reset,
+            (_, Delivery::Maybe | Delivery::Yes) => {
+                Failure::Answered(Code::from(fault.code() as i32))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_caller_did_wrong_never_counts_against_an_endpoint() {
+        let good = [3, 5, 6, 7, 8, 9, 10, 11, 12, 16];
+        assert!(good.iter().all(|n| Outcome::of_status(Code::from(*n)) == Outcome::Good));
+        let bad = [2, 4, 13, 15];
+        assert!(bad.iter().all(|n| Outcome::of_status(Code::from(*n)) == Outcome::Bad));
+        assert_eq!(Outcome::of_status(Code::Unavailable), Outcome::Down);
+        assert_eq!(Outcome::of_status(Code::Cancelled), Outcome::Unknown);
+    }
+
+    #[test]
+    fn a_fault_is_undelivered_only_where_sending_it_again_can_help() {
+        let of = |fault: Fault| Failure::from(&fault);
+        assert_eq!(of(Fault::undelivered(Reason::ConnectFailed, "")), Failure::Undelivered);
+        assert_eq!(of(Fault::undelivered(Reason::UpstreamReset, "")), Failure::Undelivered);
+        assert_eq!(of(Fault::undelivered(Reason::NoRoute, "")), Failure::Final);
+        assert_eq!(of(Fault::after_send(Reason::UpstreamReset, "")), Failure::Reset);
+        assert_eq!(
+            of(Fault::after_send(Reason::DeadlineExceeded, "")),
+            Failure::Answered(Code::DeadlineExceeded)
+        );
+    }
+
+    #[test]
+    fn a_peers_refusal_for_its_app_was_not_delivered() {
+        let of = |reason| Failure::of_answer(Code::Unavailable, reason);
+        assert_eq!(of(Some(Reason::Draining)), Failure::Undelivered);
+        assert_eq!(of(Some(Reason::UpstreamReset)), Failure::Answered(Code::Unavailable));
+        assert_eq!(of(None), Failure::Answered(Code::Unavailable));
+    }
+}
