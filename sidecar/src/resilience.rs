@@ -6,7 +6,10 @@
 
 pub mod backoff;
 pub mod breaker;
+pub mod bucket;
 pub mod budget;
+pub mod gradient;
+pub mod in_flight;
 pub mod moment;
 pub mod outcome;
 pub mod retry;
