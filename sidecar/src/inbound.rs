@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use certs::{Identity, Peer, PeerFault};
+use certs::{Peer, PeerFault};
 use foldhash::fast::RandomState as FastHash;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method};
@@ -30,7 +30,7 @@ use crate::call::record::{Record, Reporter};
 use crate::call::{http1, tracestate};
 use crate::fault::{Fault, Reason};
 use crate::outbound::{expired, malformed_timeout};
-use crate::telemetry::labels::Direction;
+use crate::telemetry::labels::{self, Direction};
 use crate::telemetry::metrics::CallSeries;
 use crate::transport::ahead::Ahead;
 use crate::transport::body::Body;
@@ -48,7 +48,7 @@ const PROMPT: Duration = Duration::from_millis(100);
 
 /// Serves one connection from the mesh.
 pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static) {
-    let (io, protocol, guest, identity) = match Box::pin(handshake(&worker, io)).await {
+    let (io, protocol, guest) = match Box::pin(handshake(&worker, io)).await {
         Ok(accepted) => accepted,
         Err(fault) => {
             worker.shard.handshake(Direction::Inbound, fault.label());
@@ -60,7 +60,6 @@ pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static) {
     let peer = guest.peer.clone();
     let door = Door::new(Some(guest));
     let _registered = worker.register(&door);
-    worker.judge_again(&door, &identity);
     let settings = worker.inbound_settings.clone();
     let screen = Inbound::new(worker.clone(), peer);
     serve::connection(io, protocol, door, settings, screen).await;
@@ -91,8 +90,7 @@ impl Refused {
     }
 }
 
-type Accepted<T> =
-    (Box<tokio_rustls::server::TlsStream<Ahead<T>>>, Option<Protocol>, Guest, Arc<Identity>);
+type Accepted<T> = (Box<tokio_rustls::server::TlsStream<Ahead<T>>>, Option<Protocol>, Guest);
 
 async fn handshake<T: Io>(worker: &Worker, io: T) -> Result<Accepted<T>, PeerFault> {
     let identity = worker.mesh.identity.borrow().clone();
@@ -122,10 +120,17 @@ async fn handshake<T: Io>(worker: &Worker, io: T) -> Result<Accepted<T>, PeerFau
     let session = stream.get_ref().1;
     let chain = session.peer_certificates().unwrap_or_default();
     let chain: Vec<_> = chain.iter().map(|cert| cert.clone().into_owned()).collect();
-    let peer = identity.peer(Some(&chain), SystemTime::now())?;
+    let now = SystemTime::now();
+    let peer = identity.peer(Some(&chain), now)?;
+    // Roots may have been withdrawn meanwhile.
+    if let Some(present) =
+        worker.mesh.identity.borrow().as_ref().filter(|p| !Arc::ptr_eq(p, &identity))
+    {
+        present.judge(&chain, now)?;
+    }
     let protocol = (session.alpn_protocol() == Some(b"h2")).then_some(Protocol::H2);
     // Boxed: it is handed on a few times, and the connection's own future stays small.
-    Ok((Box::new(stream), protocol, Guest { peer, chain }, identity))
+    Ok((Box::new(stream), protocol, Guest { peer, chain }))
 }
 
 /// The inbound side of one worker, for one peer's connection.
@@ -253,6 +258,11 @@ impl Inbound {
 
     fn series(&self, path: &str) -> Rc<CallSeries> {
         let mut series = self.series.borrow_mut();
+        if let Some(known) = series.get(path) {
+            return known.clone();
+        }
+        // What is no gRPC path is counted as one, and kept as one, however long.
+        let path = labels::grpc_path(path).map_or("", |_| path);
         if let Some(known) = series.get(path) {
             return known.clone();
         }

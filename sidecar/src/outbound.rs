@@ -117,8 +117,8 @@ impl Outbound {
         };
         let upstream = worker.upstream(&name)?;
         let _ = context.peer.set(upstream.name.clone());
-        let series = upstream.series(head.uri.path(), || {
-            worker.shard.calls(Direction::Outbound, &upstream.name, head.uri.path())
+        let series = upstream.series(head.uri.path(), |path| {
+            worker.shard.calls(Direction::Outbound, &upstream.name, path)
         });
         if deadline.is_none() {
             series.without_deadline();

@@ -143,6 +143,7 @@ impl Worker {
             keepalive: None,
             head_timeout: timeouts.head.duration(),
             farewell: timeouts.ping.duration(),
+            stalled: timeouts.http_idle.limit(),
         };
         let from_mesh = serve::Settings {
             streams: limits.mesh_streams.as_u32(),
@@ -290,16 +291,13 @@ impl Worker {
             upstream.retire_connections();
         }
         let now = SystemTime::now();
-        self.each_door(|door| judge_guest(door, &identity, now));
-    }
-
-    /// Judges a guest again who was let in by an identity that may have been replaced meanwhile.
-    pub fn judge_again(&self, door: &Door, by: &Arc<Identity>) {
-        if let Some(present) = &*self.mesh.identity.borrow()
-            && !Arc::ptr_eq(present, by)
-        {
-            judge_guest(door, present, SystemTime::now());
-        }
+        self.each_door(|door| {
+            let Some(guest) = &door.guest else { return };
+            if let Err(fault) = identity.judge(&guest.chain, now) {
+                tracing::info!(peer = %guest.peer.id, "its connection is drained: {fault}");
+                door.distrust();
+            }
+        });
     }
 
     /// New intentions: calls that are open are judged again.
@@ -359,15 +357,6 @@ impl Worker {
                 visit(door);
             }
         });
-    }
-}
-
-/// Drains the connection of a guest whom this identity does not trust.
-fn judge_guest(door: &Door, identity: &Identity, now: SystemTime) {
-    let Some(guest) = &door.guest else { return };
-    if let Err(fault) = identity.judge(&guest.chain, now) {
-        tracing::info!(peer = %guest.peer.id, "its connection is drained: {fault}");
-        door.close();
     }
 }
 

@@ -7,9 +7,11 @@
 mod path {
     pub mod net;
 
+    mod balance;
     mod calls;
     mod connections;
     mod faults;
     mod flow;
     mod http1;
+    mod trust;
 }

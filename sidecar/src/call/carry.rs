@@ -19,9 +19,12 @@ use super::control::Control;
 use super::exchange::{Ended, Exchange};
 use super::headers::{self, Dialect};
 use super::record::{Record, Reporter};
-use crate::fault::Fault;
+use crate::fault::{Fault, Reason};
 use crate::transport::body::{Body, Piece};
 use crate::transport::pump::{End, Pump};
+
+/// Interim responses (1xx) that go on, of one call.
+const INTERIMS: usize = 16;
 
 /// A call as it comes in.
 pub struct Call {
@@ -103,13 +106,18 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
         Ok(exchange) => exchange,
         Err(fault) => return set_status(refuse(&fault, &mut respond)),
     };
+    let mut interims = 0;
     let head = poll_fn(|cx| {
         // gRPC has none.
         while dialect == Dialect::Http
             && let Some(mut interim) = exchange.poll_interim(cx)
         {
-            edge.clean(interim.headers_mut());
-            let _ = respond.send_informational(interim);
+            // No window holds them back: more than a few are dropped, like large ones.
+            interims += 1;
+            if interims <= INTERIMS && exchange.check_size(interim.headers()).is_ok() {
+                edge.clean(interim.headers_mut());
+                let _ = respond.send_informational(interim);
+            }
         }
         match exchange.poll_head(cx) {
             Poll::Pending => respond.poll_reset(cx).map(|_| Err(Ended::CallerGone)),
@@ -136,7 +144,7 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
         let polled = pump.poll(cx, &mut |trailers| {
             edge.clean(trailers);
             status = headers::grpc_status(trailers).or(status);
-            exchange.check_trailers(trailers)
+            exchange.check_size(trailers)
         });
         if pump.moved() != before {
             exchange.progressed();
@@ -222,11 +230,8 @@ pub async fn over_h1<S: Screen>(screen: Rc<S>, call: Call) -> Response<H1Answer>
         Err(ended) => {
             let fault = match ended {
                 Ended::Fault(fault) => fault,
-                // Its request broke off; hyper drops what is written to it.
-                Ended::CallerGone => Fault::after_send(
-                    crate::fault::Reason::Malformed,
-                    "the request broke off before its end",
-                ),
+                // hyper drops what is written to it.
+                Ended::CallerGone => broke_off(),
             };
             answer.reporter.fault(&fault);
             answer.set_status(dialect.has_status().then_some(fault.code() as u8));
@@ -240,6 +245,10 @@ pub async fn over_h1<S: Screen>(screen: Rc<S>, call: Call) -> Response<H1Answer>
             Response::from_parts(parts, answer)
         }
     }
+}
+
+fn broke_off() -> Fault {
+    Fault::after_send(Reason::Malformed, "the request broke off before its end")
 }
 
 /// An answer's body as hyper pulls it.
@@ -302,7 +311,7 @@ impl http_body::Body for H1Answer {
         exchange.set_stalled_down(false);
         let fault = match exchange.poll_side(cx) {
             Err(Ended::Fault(fault)) => fault,
-            Err(Ended::CallerGone) => return Poll::Ready(None),
+            Err(Ended::CallerGone) => broke_off(),
             Ok(()) => match ready!(body.poll_piece(cx)) {
                 None => {
                     this.set_status(None);

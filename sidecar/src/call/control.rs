@@ -23,12 +23,26 @@ use crate::outbound::endpoint::Count;
 pub struct Calls {
     open: RefCell<Slab<Slot>>,
     alarm: RefCell<Option<Alarm>>,
+    /// Woken when the last call has ended.
+    emptied: RefCell<Option<Waker>>,
+}
+
+/// What a call was woken for and has not looked at, though its connection was polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unheard {
+    /// Nothing.
+    Nothing,
+    /// Its time has come.
+    Time,
+    /// It is ended.
+    Fault,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     waker: Option<Waker>,
     fault: Option<Fault>,
+    told: bool,
     wake_at: Option<Instant>,
     due: bool,
 }
@@ -71,6 +85,27 @@ impl Calls {
     /// Whether none is open.
     pub fn is_empty(&self) -> bool {
         self.open.borrow().is_empty()
+    }
+
+    /// Whether none is open; else the task is woken when none is.
+    pub fn poll_empty(&self, cx: &mut Context<'_>) -> bool {
+        if !self.is_empty() {
+            *self.emptied.borrow_mut() = Some(cx.waker().clone());
+        }
+        self.is_empty()
+    }
+
+    /// The weightiest news that a call has not heard.
+    pub fn unheard(&self) -> Unheard {
+        let mut unheard = Unheard::Nothing;
+        for (_, slot) in self.open.borrow().iter() {
+            match slot {
+                Slot { fault: Some(_), told: false, .. } => return Unheard::Fault,
+                Slot { due: true, .. } => unheard = Unheard::Time,
+                _ => {}
+            }
+        }
+        unheard
     }
 
     /// Ends every open call with this fault.
@@ -180,6 +215,7 @@ impl Control {
         let mut open = self.calls.open.borrow_mut();
         let Some(slot) = open.get_mut(self.key) else { return Ok(false) };
         if let Some(fault) = &slot.fault {
+            slot.told = true;
             return Err(fault.clone());
         }
         match &mut slot.waker {
@@ -201,5 +237,10 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.calls.open.borrow_mut().try_remove(self.key);
+        if self.calls.is_empty()
+            && let Some(waker) = self.calls.emptied.take()
+        {
+            waker.wake();
+        }
     }
 }

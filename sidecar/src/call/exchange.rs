@@ -129,8 +129,17 @@ impl Exchange {
         let (parts, body) = match &mut self.answer {
             Answer::H2(response, _) => {
                 let response = ready!(Pin::new(response).poll(cx));
-                let response =
-                    response.map_err(|e| Fault::from_h2(format_args!("{}", self.whom), &e))?;
+                let response = match response {
+                    Ok(response) => response,
+                    Err(e) => {
+                        if let Some(pending) = self.pending.take() {
+                            pending.failed();
+                        }
+                        return Poll::Ready(Err(
+                            Fault::from_h2(format_args!("{}", self.whom), &e).into()
+                        ));
+                    }
+                };
                 let (parts, stream) = response.into_parts();
                 (parts, Body::from_h2(stream))
             }
@@ -145,10 +154,13 @@ impl Exchange {
         };
         self.has_head = true;
         self.timer.take_if(|wait| *wait != Wait::Deadline);
-        if let Some(pending) = self.pending.take()
-            && !failed_at_once(&parts.headers, body.is_empty())
-        {
-            pending.answered();
+        if let Answer::H2(_, lease) = &mut self.answer {
+            lease.settle();
+        }
+        match self.pending.take() {
+            Some(pending) if failed_at_once(&parts.headers, body.is_empty()) => pending.failed(),
+            Some(pending) => pending.answered(),
+            None => {}
         }
         headers::check_size(&parts.headers, self.limits.header_list)?;
         Poll::Ready(Ok((parts, body)))
@@ -161,11 +173,17 @@ impl Exchange {
         if let Some(upload) = &mut self.upload {
             let before = upload.moved();
             let limit = self.limits.header_list;
+            if let Answer::H2(_, lease) = &self.answer {
+                upload.set_ahead(lease.ahead());
+            }
             let polled = upload.poll(cx, &mut |trailers| {
                 headers::strip_reserved(trailers);
                 headers::check_size(trailers, limit)
             });
             self.moved += upload.moved() - before;
+            if let (Answer::H2(_, lease), ahead @ 1..) = (&mut self.answer, upload.sent_ahead()) {
+                lease.owe(ahead);
+            }
             let stalled = upload.is_stalled();
             match polled {
                 Poll::Pending => {}
@@ -192,12 +210,12 @@ impl Exchange {
         }
     }
 
-    /// Refuses trailers of the answer that are over the limit.
+    /// Refuses headers of the answer that are over the limit.
     ///
     /// # Errors
     /// `too_large`.
-    pub fn check_trailers(&self, trailers: &HeaderMap) -> Result<(), Fault> {
-        headers::check_size(trailers, self.limits.header_list)
+    pub fn check_size(&self, headers: &HeaderMap) -> Result<(), Fault> {
+        headers::check_size(headers, self.limits.header_list)
     }
 
     /// Tells that a piece of the answer went on.

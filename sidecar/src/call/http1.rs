@@ -38,7 +38,13 @@ pub fn to_h2(head: &mut Parts) -> Result<(), Fault> {
             let message = "an HTTP/1.1 request names its host (RFC 9112 §3.2), this one does not";
             return Err(Fault::undelivered(Reason::Malformed, message));
         }
-        let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+        let host = match &host {
+            Some(host) => host.to_str().map_err(|_| {
+                let message = "the host is no text in ASCII (RFC 3986 §3.2.2)";
+                Fault::undelivered(Reason::Malformed, message)
+            })?,
+            None => "localhost",
+        };
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let built = Uri::builder().scheme("http").authority(host).path_and_query(path).build();
         head.uri = built.map_err(|e| {

@@ -116,9 +116,10 @@ pub struct Timeouts {
     pub tls_handshake: Wait,
     /// From the end of a request to its response head, where the caller set no deadline.
     pub response: Timeout,
-    /// A gRPC stream on which no frame goes either way.
+    /// A gRPC stream on which no frame goes either way; ended between one and two of this.
     pub grpc_idle: Timeout,
-    /// A stream of anything but gRPC on which no frame goes either way.
+    /// A stream of anything but gRPC on which no frame goes either way; ended between one and two
+    /// of this.
     pub http_idle: Timeout,
     /// A connection with streams open is sent a PING after so much silence.
     pub ping_interval: Wait,

@@ -14,6 +14,12 @@ use super::ewma::PeakEwma;
 use crate::discovery::snapshot;
 use crate::transport::pool::{ConnectFault, Pool};
 
+/// An endpoint that has failed a call gets another so long after, where others do not fail.
+const FAILED: Duration = Duration::from_secs(1);
+
+/// More than any load in seconds and calls.
+const BEHIND: f64 = 1e12;
+
 /// One address that takes calls.
 pub struct Endpoint {
     /// What is known of it.
@@ -24,6 +30,8 @@ pub struct Endpoint {
     pub pool: Rc<Pool>,
     ewma: RefCell<PeakEwma>,
     in_flight: Cell<u32>,
+    /// When its last answer was a failure.
+    failed: Cell<Option<Instant>>,
     down: RefCell<Option<ConnectFault>>,
 }
 
@@ -32,7 +40,15 @@ impl Endpoint {
     pub fn new(service: &str, of: snapshot::Endpoint, pool: Rc<Pool>, now: Instant) -> Rc<Self> {
         let whom = format!("\"{service}\" at {}", of.address).into();
         let ewma = RefCell::new(PeakEwma::new(now));
-        Rc::new(Self { of, whom, pool, ewma, in_flight: Cell::new(0), down: RefCell::new(None) })
+        Rc::new(Self {
+            of,
+            whom,
+            pool,
+            ewma,
+            in_flight: Cell::new(0),
+            failed: Cell::new(None),
+            down: RefCell::new(None),
+        })
     }
 
     /// Where it listens.
@@ -42,7 +58,12 @@ impl Endpoint {
 
     /// What a call to it is expected to cost now; lower is better.
     pub fn load(&self, now: Instant) -> f64 {
-        self.ewma.borrow().cost(now) * f64::from(self.in_flight.get() + 1)
+        let load = self.ewma.borrow().cost(now) * f64::from(self.in_flight.get() + 1);
+        match self.failed.get() {
+            // However quickly it fails, it comes after all that do not; once a second it is tried.
+            Some(at) if now.saturating_duration_since(at) < FAILED => load + BEHIND,
+            _ => load,
+        }
     }
 
     /// Why it cannot be connected, while it cannot.
@@ -102,10 +123,18 @@ impl Pending {
         }
     }
 
+    /// The endpoint failed: it took no work, or lost it.
+    pub fn failed(self) {
+        if let Some((endpoint, _)) = &self.endpoint {
+            endpoint.failed.set(Some(Instant::now()));
+        }
+    }
+
     /// The head came: the time it took is the endpoint's speed.
     pub fn answered(mut self) {
         if let Some((endpoint, sent)) = self.endpoint.take() {
             let now = Instant::now();
+            endpoint.failed.set(None);
             endpoint.ewma.borrow_mut().observe(now - sent, now);
             endpoint.in_flight.set(endpoint.in_flight.get() - 1);
         }

@@ -19,6 +19,7 @@ use super::endpoint::{Count, Endpoint};
 use crate::config;
 use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
+use crate::telemetry::labels;
 use crate::telemetry::metrics::CallSeries;
 use crate::transport::pool::{ConnectFault, ConnectStage, Pool};
 
@@ -160,12 +161,17 @@ impl Upstream {
     }
 
     /// The series of a method, kept at hand.
-    pub fn series(&self, path: &str, make: impl FnOnce() -> Rc<CallSeries>) -> Rc<CallSeries> {
+    pub fn series(&self, path: &str, make: impl FnOnce(&str) -> Rc<CallSeries>) -> Rc<CallSeries> {
         let mut series = self.series.borrow_mut();
         if let Some(known) = series.get(path) {
             return known.clone();
         }
-        let made = make();
+        // What is no gRPC path is counted as one, and kept as one, however long.
+        let path = labels::grpc_path(path).map_or("", |_| path);
+        if let Some(known) = series.get(path) {
+            return known.clone();
+        }
+        let made = make(path);
         if series.len() < self.methods {
             series.insert(path.into(), made.clone());
         }

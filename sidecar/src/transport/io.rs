@@ -55,10 +55,11 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// What was read from a connection, told without reading a clock.
+/// What goes over a connection, told without reading a clock.
 #[derive(Debug, Default)]
 pub struct Activity {
     reads: Cell<u64>,
+    writes: Cell<u64>,
     first: RefCell<Option<Waker>>,
     /// h2 keeps only the text of an I/O error, so what TLS said is kept here.
     refused: RefCell<Option<PeerFault>>,
@@ -68,6 +69,11 @@ impl Activity {
     /// Grows with each read that brought bytes.
     pub fn reads(&self) -> u64 {
         self.reads.get()
+    }
+
+    /// Grows with each write that took bytes.
+    pub fn writes(&self) -> u64 {
+        self.writes.get()
     }
 
     /// Ready once the first bytes were read.
@@ -106,6 +112,12 @@ impl<T> Watched<T> {
     /// Watches a stream from its start.
     pub fn new(inner: T, activity: Rc<Activity>) -> Self {
         Self { ahead: Bytes::new(), inner, activity }
+    }
+
+    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        if matches!(polled, Poll::Ready(Ok(1..))) {
+            self.activity.writes.set(self.activity.writes.get() + 1);
+        }
     }
 }
 
@@ -177,7 +189,9 @@ impl<T: Io> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.wrote(&polled);
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -193,7 +207,9 @@ impl<T: Io> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.wrote(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

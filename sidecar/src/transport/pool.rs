@@ -95,6 +95,10 @@ const STALLED_AFTER: Duration = Duration::from_millis(10);
 /// A header list so many times over the limit is still read, so that it ends one call alone.
 pub const HEADER_SLACK: u32 = 16;
 
+/// Bytes of calls without an answer that may be on a connection without a look at its window: where
+/// more than this is unread, calls that wait are to be seen.
+const AHEAD: usize = 16 * 1024;
+
 /// Connections that end as soon as they are open before a call gives the address up.
 const SENT_AWAY: usize = 2;
 
@@ -117,8 +121,16 @@ pub struct Pool {
 
 #[derive(Default)]
 struct Attempt {
-    outcome: RefCell<Option<Result<(), ConnectFault>>>,
+    outcome: RefCell<Option<Result<Kept, ConnectFault>>>,
     ended: Notify,
+}
+
+/// What became of a connection that was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    Yes,
+    /// The others were retired while it was being opened, and it with them.
+    Retired,
 }
 
 struct Connection {
@@ -128,12 +140,15 @@ struct Connection {
     waiting: RefCell<BTreeSet<(Instant, u64)>>,
     /// Tells apart those that began to wait at the same time.
     waits: Cell<u64>,
+    /// Bytes that went on without a look at the window, of calls that have no answer yet.
+    ahead: Cell<usize>,
 }
 
 /// A place for one call on a connection.
 pub struct Lease {
     connection: Rc<Connection>,
     waiting: Option<(Instant, u64)>,
+    ahead: usize,
 }
 
 impl Pool {
@@ -179,15 +194,16 @@ impl Pool {
             if let Some(lease) = self.ready(Instant::now()) {
                 return Ok(lease);
             }
+            // Full or stalled ones that have ended make room.
+            self.connections.borrow_mut().retain(|connection| connection.is_open());
             if self.connections.borrow().len() >= self.settings.connections {
                 break;
             }
-            if let Err(fault) = self.attempt().outcome().await {
+            match self.attempt().outcome().await {
                 // A stalled connection is better than none.
-                return self.least_stalled().ok_or(fault);
-            }
-            if !self.is_open() {
-                sent_away += 1;
+                Err(fault) => return self.least_stalled().ok_or(fault),
+                Ok(Kept::Yes) if !self.is_open() => sent_away += 1,
+                Ok(_) => {}
             }
             if sent_away == SENT_AWAY {
                 let fault = sent_away_at_once();
@@ -221,21 +237,22 @@ impl Pool {
         }
         let attempt = Rc::new(Attempt::default());
         *self.attempt.borrow_mut() = Some(attempt.clone());
-        let (pool, ours) = (self.clone(), attempt.clone());
+        let pool = self.clone();
+        let settled = Settled { pool: self.clone(), attempt: attempt.clone(), outcome: None };
         let generation = self.generation.get();
         spawn_local(async move {
             let outcome = pool.open().await.map(|connection| {
                 // One that began before the last retirement is as old as those.
-                if generation == pool.generation.get() {
-                    pool.connections.borrow_mut().push(connection);
+                if generation != pool.generation.get() {
+                    return Kept::Retired;
                 }
+                pool.connections.borrow_mut().push(connection);
+                Kept::Yes
             });
-            pool.attempt.take();
             if let Err(fault) = &outcome {
                 pool.tell(fault);
             }
-            *ours.outcome.borrow_mut() = Some(outcome);
-            ours.ended.notify_waiters();
+            settled.with(outcome);
         });
         attempt
     }
@@ -293,6 +310,7 @@ impl Pool {
             streams: streams.clone(),
             waiting: RefCell::default(),
             waits: Cell::new(0),
+            ahead: Cell::new(0),
         });
         if !connection.is_open() {
             // The other end is on its way out, and says so to whoever comes.
@@ -371,8 +389,34 @@ async fn lifetime(pool: Weak<Pool>, connection: Weak<Connection>, not_after: Opt
     }
 }
 
+/// Tells the outcome of an attempt however its task ends.
+struct Settled {
+    pool: Rc<Pool>,
+    attempt: Rc<Attempt>,
+    outcome: Option<Result<Kept, ConnectFault>>,
+}
+
+impl Settled {
+    fn with(mut self, outcome: Result<Kept, ConnectFault>) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Settled {
+    fn drop(&mut self) {
+        self.pool.attempt.take();
+        let broken = || ConnectFault {
+            stage: ConnectStage::Connect,
+            message: "the attempt broke off, which is a fault of this sidecar".into(),
+        };
+        let outcome = self.outcome.take().unwrap_or_else(|| Err(broken()));
+        *self.attempt.outcome.borrow_mut() = Some(outcome);
+        self.attempt.ended.notify_waiters();
+    }
+}
+
 impl Attempt {
-    async fn outcome(&self) -> Result<(), ConnectFault> {
+    async fn outcome(&self) -> Result<Kept, ConnectFault> {
         loop {
             let ended = self.ended.notified();
             if let Some(outcome) = &*self.outcome.borrow() {
@@ -402,7 +446,7 @@ impl Connection {
 impl Lease {
     fn new(connection: Rc<Connection>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
-        Self { connection, waiting: None }
+        Self { connection, waiting: None, ahead: 0 }
     }
 
     /// Opens a stream.
@@ -417,6 +461,23 @@ impl Lease {
         // A clone each time: one that has queued a stream in h2 refuses every further one.
         let mut sender = self.connection.sender.borrow().clone();
         sender.send_request(request, end)
+    }
+
+    /// How many bytes may go on without a look at the window.
+    pub fn ahead(&self) -> usize {
+        AHEAD.saturating_sub(self.connection.ahead.get())
+    }
+
+    /// So many bytes went on so; they count until the call is answered.
+    pub fn owe(&mut self, bytes: usize) {
+        self.ahead += bytes;
+        self.connection.ahead.set(self.connection.ahead.get() + bytes);
+    }
+
+    /// The call is answered: what it sent was taken.
+    pub fn settle(&mut self) {
+        let owed = std::mem::take(&mut self.ahead);
+        self.connection.ahead.set(self.connection.ahead.get() - owed);
     }
 
     /// Says whether this call waits for flow control.
@@ -439,6 +500,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.set_stalled(false);
+        self.settle();
         self.connection.streams.set(self.connection.streams.get() - 1);
     }
 }

@@ -25,6 +25,10 @@ pub struct Pump {
     last: bool,
     /// Pieces that went on; what only asks "did anything move" compares this.
     moved: u64,
+    /// A last piece of so many bytes need not wait for the window.
+    ahead: usize,
+    /// Bytes that did not.
+    sent_ahead: usize,
 }
 
 /// What a body answers when it is asked for a piece.
@@ -52,7 +56,16 @@ pub enum End {
 impl Pump {
     /// A pump that has moved nothing yet.
     pub fn new(body: Body, sink: SendStream<Bytes>) -> Self {
-        Self { body, sink, held: Bytes::new(), found: None, last: false, moved: 0 }
+        Self {
+            body,
+            sink,
+            held: Bytes::new(),
+            found: None,
+            last: false,
+            moved: 0,
+            ahead: 0,
+            sent_ahead: 0,
+        }
     }
 
     /// True while a piece waits for the sink's flow-control window.
@@ -96,7 +109,7 @@ impl Pump {
                     self.last = self.body.is_end();
                     let data =
                         if data.len() < SMALL && !self.last { self.gather(data, cx) } else { data };
-                    if self.last && data.len() <= SMALL {
+                    if self.last && data.len() <= self.ahead.min(SMALL) {
                         return Poll::Ready(self.send_last(data));
                     }
                     self.sink.reserve_capacity(data.len());
@@ -116,6 +129,16 @@ impl Pump {
         }
     }
 
+    /// Lets a small last piece go on without a look at the window, up to so many bytes.
+    pub fn set_ahead(&mut self, bytes: usize) {
+        self.ahead = bytes;
+    }
+
+    /// The bytes that went on so.
+    pub fn sent_ahead(&self) -> usize {
+        self.sent_ahead
+    }
+
     /// Hands on a small last piece without a look at the window: nothing that could pile up comes
     /// after it, and a new stream has none before its head has gone out.
     fn send_last(&mut self, data: Bytes) -> End {
@@ -123,6 +146,7 @@ impl Pump {
         let sent = self.sink.send_data(data, true);
         self.body.release(n);
         self.moved += 1;
+        self.sent_ahead = n;
         close(sent)
     }
 

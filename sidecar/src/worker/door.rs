@@ -18,6 +18,8 @@ pub struct Door {
     /// Who is at the other end; none on loopback.
     pub guest: Option<Guest>,
     closing: Cell<bool>,
+    /// The guest is trusted no more.
+    distrusted: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -42,6 +44,17 @@ impl Door {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
+    }
+
+    /// Lets no new call in, whatever the other end has understood of it.
+    pub fn distrust(&self) {
+        self.distrusted.set(true);
+        self.close();
+    }
+
+    /// Whether the guest is trusted no more.
+    pub fn is_distrusted(&self) -> bool {
+        self.distrusted.get()
     }
 
     /// Whether it is closing; else the task is woken when it is.

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::door::Door;
 use crate::call::carry::{self, Call, Screen};
-use crate::call::control::Calls;
+use crate::call::control::{Calls, Unheard};
 use crate::transport::body::Body;
 use crate::transport::io::{Activity, Io, Protocol, Watched, detect};
 use crate::transport::keepalive::Keepalive;
@@ -47,6 +47,8 @@ pub struct Settings {
     pub head_timeout: Duration,
     /// Time for the other end's part in a farewell, once no call is open.
     pub farewell: Duration,
+    /// How long an HTTP/1.1 caller may read nothing of an answer whose time has come.
+    pub stalled: Option<Duration>,
 }
 
 impl Settings {
@@ -84,7 +86,7 @@ pub async fn connection<S: Screen>(
     let expiry = expiry(&door);
     let expire = async {
         expiry.await;
-        door.close();
+        door.distrust();
         pending().await
     };
     let serve = async {
@@ -137,24 +139,27 @@ async fn h2<S: Screen>(
     let Ok(Ok(mut http2)) = timeout(settings.first_bytes(late), handshake).await else { return };
     let keepalive = keepalive(settings.keepalive, http2.ping_pong(), activity, &door.calls);
     let mut keepalive = pin!(keepalive);
-    let mut told = false;
+    let mut farewell: Option<Farewell> = None;
     // Clients send no call at all once they have read a GOAWAY.
     let mut patience = late.then(|| Box::pin(sleep(LATE)));
-    // Runs while the farewell is said and no call is open.
-    let mut silence: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         loop {
             patience.take_if(|patience| {
                 !door.calls.is_empty() || patience.as_mut().poll(cx).is_ready()
             });
-            if !told && patience.is_none() && door.poll_closing(cx) {
-                told = true;
+            if farewell.is_none() && patience.is_none() && door.poll_closing(cx) {
+                farewell = Some(Farewell::begin(settings.farewell));
                 // In two steps: h2 sends GOAWAY with the highest ID and a PING, and the true last
                 // ID once that is answered, so that no call crosses it on the way.
                 http2.graceful_shutdown();
             }
             match http2.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
+                Poll::Ready(Some(Ok((request, mut respond)))) => {
+                    let said = farewell.as_mut().is_some_and(|farewell| farewell.is_said(cx));
+                    if said || door.is_distrusted() {
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                        continue;
+                    }
                     let (head, stream) = request.into_parts();
                     let control = door.calls.register();
                     let body = Body::from_h2(stream);
@@ -167,17 +172,53 @@ async fn h2<S: Screen>(
                 Poll::Pending => break,
             }
         }
-        if !told || !door.calls.is_empty() {
-            silence = None;
-        } else {
-            let silence = silence.get_or_insert_with(|| Box::pin(sleep(settings.farewell)));
-            if silence.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
+        if let Some(farewell) = &mut farewell
+            && farewell.is_over(door.calls.poll_empty(cx), activity.writes(), cx)
+        {
+            return Poll::Ready(());
         }
         keepalive.as_mut().poll(cx)
     })
     .await;
+}
+
+/// The end of a connection that takes no more calls, whatever the other end does.
+struct Farewell {
+    within: Duration,
+    /// Until then, calls may come that crossed our GOAWAY on the way.
+    said: Option<Pin<Box<Sleep>>>,
+    /// How much was written when no call was open any more, and how long nothing may be since.
+    silence: Option<(u64, Pin<Box<Sleep>>)>,
+}
+
+impl Farewell {
+    fn begin(within: Duration) -> Self {
+        Self { within, said: Some(Box::pin(sleep(within))), silence: None }
+    }
+
+    fn is_said(&mut self, cx: &mut Context<'_>) -> bool {
+        self.said.take_if(|said| said.as_mut().poll(cx).is_ready());
+        self.said.is_none()
+    }
+
+    /// Whether no call is open and nothing goes out any more.
+    fn is_over(&mut self, empty: bool, writes: u64, cx: &mut Context<'_>) -> bool {
+        if !empty {
+            self.silence = None;
+            return false;
+        }
+        loop {
+            let begin = || (writes, Box::pin(sleep(self.within)));
+            let (seen, silence) = self.silence.get_or_insert_with(begin);
+            if silence.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            if *seen == writes {
+                return true;
+            }
+            self.silence = None;
+        }
+    }
 }
 
 async fn keepalive(
@@ -214,20 +255,37 @@ async fn h1<S: Screen>(
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     let mut told = false;
+    // Runs while a call is not asked for more of its answer although its time has come.
+    let mut stalled: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         loop {
             // Its first request is on its way: a connection that speaks HTTP/2 or HTTP/1.1 has
             // sent bytes. hyper would close it unread.
-            if !told && begun.get() && door.poll_closing(cx) {
+            let may_tell = begun.get() || door.is_distrusted();
+            if !told && may_tell && door.poll_closing(cx) {
                 told = true;
                 connection.as_mut().graceful_shutdown();
             }
             let had_begun = begun.get();
             let polled = Pin::new(&mut connection).poll(cx).map(|_| ());
-            if polled.is_ready() || had_begun == begun.get() {
+            if polled.is_ready() {
                 return polled;
             }
+            if had_begun == begun.get() {
+                break;
+            }
         }
+        // hyper polls no answer while its caller does not read.
+        match (door.calls.unheard(), settings.stalled) {
+            (Unheard::Nothing, _) => stalled = None,
+            (Unheard::Fault, _) => return Poll::Ready(()),
+            (Unheard::Time, None) => {}
+            (Unheard::Time, Some(limit)) => {
+                let stalled = stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
+                return stalled.as_mut().poll(cx);
+            }
+        }
+        Poll::Pending
     })
     .await;
 }

@@ -221,3 +221,30 @@ async fn interim_responses_go_on_before_the_answer() {
     let answer = Answer::read(response.await.unwrap()).await.unwrap();
     assert_eq!((answer.head.status().as_u16(), answer.body.as_slice()), (200, &b"x"[..]));
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn more_interim_responses_than_anybody_needs_are_dropped() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, |request, mut respond| async move {
+        for _ in 0..100 {
+            let hint = http::Response::builder().status(103).body(()).unwrap();
+            respond.send_informational(hint).unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        echo(request, respond).await;
+    });
+    let mut client = mesh.client().await;
+    let request = http::Request::post("http://echo/page").body(()).unwrap();
+    let (mut response, mut send) = client.open(request);
+    send.send_data(Bytes::from_static(b"x"), true).unwrap();
+    let mut interims = 0;
+    let answer = std::future::poll_fn(|cx| {
+        while let std::task::Poll::Ready(Some(Ok(_))) = response.poll_informational(cx) {
+            interims += 1;
+        }
+        std::future::Future::poll(std::pin::Pin::new(&mut response), cx)
+    });
+    assert_eq!(answer.await.unwrap().status(), 200);
+    assert_eq!(interims, 16);
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use certs::{Identity, Leaf, TlsMin};
 use outrigger::telemetry::labels::Direction;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
@@ -291,68 +291,6 @@ async fn calls_share_a_connection_while_none_is_stalled() {
         }
     }
     assert_eq!(opened.get(), 1);
-}
-
-#[tokio::test(flavor = "local", start_paused = true)]
-async fn a_stalled_handshake_keeps_its_place_for_a_moment_alone() {
-    let mesh = Mesh::with_app("[limits]\nhandshakes = 1");
-    mesh.serve_inbound();
-    app(&mesh, echo);
-    // Says hello, and never a word more.
-    let _stalled = Hello::say(&mesh).await;
-    let begin = Instant::now();
-    let answer = mesh.client().await.call(grpc_request(), b"x").await.unwrap();
-    assert_eq!(answer.body, b"x");
-    assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
-}
-
-/// A client of the inbound port that has said hello and read the answer.
-struct Hello {
-    pipe: tokio::io::DuplexStream,
-    tls: rustls::ClientConnection,
-}
-
-impl Hello {
-    async fn say(mesh: &Mesh) -> Self {
-        let mut pipe = mesh.net.connect(inbound_address()).unwrap();
-        let config = mesh.identity("web").client_config(&mesh.id("echo"));
-        let name = rustls::pki_types::ServerName::try_from("echo").unwrap();
-        let mut tls = rustls::ClientConnection::new(config, name).unwrap();
-        let mut bytes = Vec::new();
-        tls.write_tls(&mut bytes).unwrap();
-        pipe.write_all(&bytes).await.unwrap();
-        while tls.is_handshaking() {
-            let mut read = vec![0; 64 * 1024];
-            let n = pipe.read(&mut read).await.unwrap();
-            assert!(n > 0, "the handshake was refused");
-            tls.read_tls(&mut &read[..n]).unwrap();
-            tls.process_new_packets().unwrap();
-        }
-        Self { pipe, tls }
-    }
-
-    /// Proves who it is.
-    async fn finish(&mut self) {
-        let mut bytes = Vec::new();
-        while self.tls.wants_write() {
-            self.tls.write_tls(&mut bytes).unwrap();
-        }
-        self.pipe.write_all(&bytes).await.unwrap();
-    }
-}
-
-#[tokio::test(flavor = "local", start_paused = true)]
-async fn a_root_that_is_withdrawn_during_a_handshake_is_withdrawn_for_it_too() {
-    let mesh = Mesh::new();
-    mesh.serve_inbound();
-    app(&mesh, echo);
-    let mut hello = Hello::say(&mesh).await;
-    mesh.echo.set_identity(Mesh::new().identity("echo"));
-    hello.finish().await;
-    let mut read = Vec::new();
-    // Drained: with no call open it ends at once.
-    let ended = tokio::time::timeout(Duration::from_secs(20), hello.pipe.read_to_end(&mut read));
-    assert!(ended.await.is_ok(), "the connection is still open");
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -379,30 +379,6 @@ async fn calls_over_the_limit_are_told_that_it_is_reached() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_full_endpoint_is_passed_over_while_another_has_room() {
-    let mesh = Mesh::with_caller("[limits]\nin_flight_per_endpoint = 1");
-    let endpoints: Vec<_> =
-        (1..=8).map(|n| (address(&format!("127.0.0.{n}:21000")), "echo")).collect();
-    mesh.endpoints(&endpoints);
-    for (at, _) in &endpoints {
-        mesh.serve_inbound_at(*at);
-    }
-    app(&mesh, |_request, respond| async move {
-        std::future::pending::<()>().await;
-        drop(respond);
-    });
-    let mut client = mesh.client().await;
-    let mut open: Vec<_> = endpoints.iter().map(|_| client.open(grpc_request())).collect();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    for (answer, _) in &mut open {
-        assert!(futures_util::poll!(answer).is_pending(), "one call each finds its endpoint");
-    }
-    let (status, message, reason) = refused(&mesh, grpc_request()).await;
-    assert_eq!((status.as_str(), reason.as_str()), ("14", "overloaded"), "{message}");
-    assert!(message.contains("1 calls wait for an answer of \"echo\""), "{message}");
-}
-
-#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_denial_reaches_a_call_that_waits_for_its_connection() {
     let mesh = Mesh::new();
     mesh.serve_inbound();
@@ -416,26 +392,6 @@ async fn a_denial_reaches_a_call_that_waits_for_its_connection() {
     let (status, _, reason) = Answer::read(response.await.unwrap()).await.unwrap().status();
     assert_eq!((status.as_str(), reason.as_str()), ("7", "denied"));
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
-}
-
-#[tokio::test(flavor = "local", start_paused = true)]
-async fn cancelled_and_new_calls_that_meet_on_a_full_connection_fail_none() {
-    let mesh = Mesh::with("[limits]\nconnections_per_endpoint = 1", "[limits]\nmesh_streams = 8\n");
-    mesh.serve_inbound();
-    app(&mesh, |_request, respond| async move {
-        std::future::pending::<()>().await;
-        drop(respond);
-    });
-    let mut client = mesh.client().await;
-    let mut held: Vec<_> = (0..8).map(|_| client.open(grpc_request())).collect();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    held.truncate(2);
-    let mut new: Vec<_> = (0..6).map(|_| client.open(grpc_request())).collect();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    for (answer, _) in held.iter_mut().chain(&mut new) {
-        let polled = futures_util::poll!(answer);
-        assert!(polled.is_pending(), "{polled:?}");
-    }
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
@@ -488,40 +444,4 @@ async fn a_refused_peer_takes_no_name_in_the_metrics() {
     let metrics = Mesh::scrape(&mesh.echo_metrics);
     assert!(!metrics.contains("echo.v1.Echo"), "{metrics}");
     assert!(metrics.contains("grpc_service=\"other\""), "{metrics}");
-}
-
-#[tokio::test(flavor = "local", start_paused = true)]
-async fn an_endpoint_that_fails_at_once_does_not_draw_the_calls() {
-    let mesh = Mesh::new();
-    let broken = address("127.0.0.2:21000");
-    mesh.endpoints(&[(inbound_address(), "echo"), (broken, "echo")]);
-    mesh.serve_inbound();
-    app(&mesh, |request, respond| async move {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        echo(request, respond).await;
-    });
-    let mut connections = mesh.net.listen(broken);
-    let tls = tokio_rustls::TlsAcceptor::from(mesh.identity("echo").server_config());
-    tokio::task::spawn_local(async move {
-        while let Some(pipe) = connections.recv().await {
-            let tls = tls.accept(pipe).await.unwrap();
-            tokio::task::spawn_local(async move {
-                let mut server = h2::server::handshake(tls).await.unwrap();
-                while let Some(Ok((_request, mut respond))) = server.accept().await {
-                    let head = Response::builder()
-                        .header("content-type", "application/grpc")
-                        .header("grpc-status", "14")
-                        .header("outrigger-reason", "app_unreachable");
-                    let _ = respond.send_response(head.body(()).unwrap(), true);
-                }
-            });
-        }
-    });
-    let mut client = mesh.client().await;
-    let mut failed = 0;
-    for _ in 0..200 {
-        let answer = client.call(grpc_request(), b"x").await.unwrap();
-        failed += usize::from(answer.status().0 != "0");
-    }
-    assert!(failed < 20, "{failed} of 200 calls went to the endpoint that fails");
 }

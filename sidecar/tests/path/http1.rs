@@ -286,3 +286,22 @@ async fn a_grpc_web_caller_reads_a_fault_as_a_grpc_status() {
     }
     assert_eq!((answer.status().as_u16(), over_h2.head.status().as_u16()), (200, 200));
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_http1_caller_that_reads_nothing_is_idle_too() {
+    let mesh = Mesh::with_caller("[timeouts]\nhttp_idle = \"3s\"");
+    mesh.serve_inbound();
+    let (gone, mut is_gone) = tokio::sync::watch::channel(false);
+    app(&mesh, move |_request, mut respond| {
+        let gone = gone.clone();
+        async move {
+            let mut send = respond.send_response(http::Response::new(()), false).unwrap();
+            while push(&mut send, Bytes::from(vec![7; 64 * 1024])).await.is_ok() {}
+            gone.send(true).unwrap();
+        }
+    });
+    let mut raw = mesh.raw();
+    raw.write_all(b"GET / HTTP/1.1\r\nhost: echo\r\n\r\n").await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(15), is_gone.wait_for(|gone| *gone));
+    assert!(ended.await.is_ok(), "the app still waits for a caller that reads nothing");
+}

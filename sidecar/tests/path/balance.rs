@@ -1,0 +1,172 @@
+//! Which endpoint and which connection a call gets, and what full or failing ones cost.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{Request, Response};
+use tokio::task::spawn_local;
+
+use super::net::{
+    Answer, Mesh, address, app, app_address, echo, grpc_request, inbound_address, push,
+};
+
+/// Answers nothing, ever.
+async fn hang(_request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    std::future::pending::<()>().await;
+    drop(respond);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_full_endpoint_is_passed_over_while_another_has_room() {
+    let mesh = Mesh::with_caller("[limits]\nin_flight_per_endpoint = 1");
+    let endpoints: Vec<_> =
+        (1..=8).map(|n| (address(&format!("127.0.0.{n}:21000")), "echo")).collect();
+    mesh.endpoints(&endpoints);
+    for (at, _) in &endpoints {
+        mesh.serve_inbound_at(*at);
+    }
+    app(&mesh, hang);
+    let mut client = mesh.client().await;
+    let mut open: Vec<_> = endpoints.iter().map(|_| client.open(grpc_request())).collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for (answer, _) in &mut open {
+        assert!(futures_util::poll!(answer).is_pending(), "one call each finds its endpoint");
+    }
+    let answer = mesh.client().await.call(grpc_request(), b"").await.unwrap();
+    let (status, message, reason) = answer.status();
+    assert_eq!((status.as_str(), reason.as_str()), ("14", "overloaded"), "{message}");
+    assert!(message.contains("1 calls wait for an answer of \"echo\""), "{message}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn cancelled_and_new_calls_that_meet_on_a_full_connection_fail_none() {
+    let mesh = Mesh::with("[limits]\nconnections_per_endpoint = 1", "[limits]\nmesh_streams = 8\n");
+    mesh.serve_inbound();
+    app(&mesh, hang);
+    let mut client = mesh.client().await;
+    let mut held: Vec<_> = (0..8).map(|_| client.open(grpc_request())).collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    held.truncate(2);
+    let mut new: Vec<_> = (0..6).map(|_| client.open(grpc_request())).collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for (answer, _) in held.iter_mut().chain(&mut new) {
+        let polled = futures_util::poll!(answer);
+        assert!(polled.is_pending(), "{polled:?}");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_endpoint_that_fails_at_once_does_not_draw_the_calls() {
+    let mesh = Mesh::new();
+    let broken = address("127.0.0.2:21000");
+    mesh.endpoints(&[(inbound_address(), "echo"), (broken, "echo")]);
+    mesh.serve_inbound();
+    app(&mesh, |request, respond| async move {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        echo(request, respond).await;
+    });
+    fail_at(&mesh, broken);
+    let mut client = mesh.client().await;
+    let mut failed = 0;
+    for _ in 0..200 {
+        let answer = client.call(grpc_request(), b"x").await.unwrap();
+        failed += usize::from(answer.status().0 != "0");
+    }
+    assert!(failed < 20, "{failed} of 200 calls went to the endpoint that fails");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_endpoint_that_fails_at_once_draws_few_calls_though_the_other_is_slow_and_busy() {
+    let mesh = Mesh::new();
+    let broken = address("127.0.0.2:21000");
+    mesh.endpoints(&[(inbound_address(), "echo"), (broken, "echo")]);
+    mesh.serve_inbound();
+    fail_at(&mesh, broken);
+    app(&mesh, |request, respond| async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        echo(request, respond).await;
+    });
+    let mut client = mesh.client().await;
+    let mut open = Vec::new();
+    for _ in 0..400 {
+        let (answer, mut send) = client.open(grpc_request());
+        send.send_data(Bytes::from_static(b"x"), true).unwrap();
+        open.push(spawn_local(async { Answer::read(answer.await.unwrap()).await.unwrap() }));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut failed = 0;
+    for answer in open {
+        let answer = answer.await.unwrap();
+        failed += usize::from(answer.status().0 != "0");
+    }
+    // Two seconds: it is tried once a second.
+    assert!(failed <= 6, "{failed} of 400 calls went to the endpoint that fails");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn small_calls_that_nobody_reads_hold_up_no_others() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    // Its connection's window is the 64 KiB of RFC 9113, and `hang` reads nothing.
+    let mut connections = mesh.net.listen(app_address());
+    spawn_local(async move {
+        while let Some(pipe) = connections.recv().await {
+            spawn_local(async move {
+                let mut server = h2::server::handshake(pipe).await.unwrap();
+                while let Some(Ok((request, respond))) = server.accept().await {
+                    if request.uri().path().ends_with("Hang") {
+                        spawn_local(hold(request, respond));
+                    } else {
+                        spawn_local(echo(request, respond));
+                    }
+                }
+            });
+        }
+    });
+    async fn hold(request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let _unread = request.into_body();
+        std::future::pending::<()>().await;
+        drop(respond);
+    }
+    let mut client = mesh.client().await;
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        let request = Request::post("http://echo/echo.v1.Echo/Hang");
+        let request = request.header("content-type", "application/grpc").body(()).unwrap();
+        let (answer, mut send) = client.open(request);
+        push(&mut send, Bytes::from(vec![7; 1000])).await.unwrap();
+        send.send_data(Bytes::new(), true).unwrap();
+        held.push(answer);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut other = mesh.client().await;
+    for _ in 0..20 {
+        let call = other.call(grpc_request(), b"small");
+        let answer = tokio::time::timeout(Duration::from_secs(1), call).await;
+        assert_eq!(answer.expect("a call hangs").unwrap().body, b"small");
+    }
+    drop(held);
+}
+
+/// A sidecar whose app is gone, at this address.
+fn fail_at(mesh: &Mesh, at: std::net::SocketAddr) {
+    let mut connections = mesh.net.listen(at);
+    let tls = tokio_rustls::TlsAcceptor::from(mesh.identity("echo").server_config());
+    spawn_local(async move {
+        while let Some(pipe) = connections.recv().await {
+            let tls = tls.accept(pipe).await.unwrap();
+            spawn_local(async move {
+                let mut server = h2::server::handshake(tls).await.unwrap();
+                while let Some(Ok((_request, mut respond))) = server.accept().await {
+                    let head = Response::builder()
+                        .header("content-type", "application/grpc")
+                        .header("grpc-status", "14")
+                        .header("outrigger-reason", "app_unreachable");
+                    let _ = respond.send_response(head.body(()).unwrap(), true);
+                }
+            });
+        }
+    });
+}
