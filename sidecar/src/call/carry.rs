@@ -131,6 +131,11 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
     };
     let mut response = Response::from_parts(parts, ());
     edge.clean(response.headers_mut());
+    if dialect == Dialect::Grpc {
+        // gRPC has no use for it, and an answer that breaks off short of it would be malformed: the
+        // caller would not read the status that says why.
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     let end = body.is_empty();
     let mut status = headers::grpc_status(response.headers());
     let Ok(sink) = respond.send_response(response, end) else { return };
