@@ -10,6 +10,7 @@ mod path {
     mod balance;
     mod calls;
     mod connections;
+    mod edges;
     mod faults;
     mod flow;
     mod http1;

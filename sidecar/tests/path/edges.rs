@@ -1,0 +1,17 @@
+//! What HTTP/2 allows, and what it forbids, done on purpose by a scripted peer: an app, a caller
+//! or another sidecar that writes its frames one by one.
+
+mod peer;
+mod wire;
+
+mod callers;
+mod credit;
+mod floods;
+mod goaway;
+mod gone;
+mod halves;
+mod heads;
+mod resets;
+mod settings;
+mod violations;
+mod windows;
