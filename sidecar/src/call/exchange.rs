@@ -295,8 +295,13 @@ impl Exchange {
 /// Whether an answer's head is a failure that took no work: what comes quickly because nothing was
 /// done says nothing good of the endpoint.
 fn failed_at_once(head: &HeaderMap, is_all: bool) -> bool {
-    head.contains_key(&REASON_HEADER)
-        || (is_all && headers::grpc_status(head) == Some(Code::Unavailable as u8))
+    const OF_THE_CALLEE: [Reason; 4] =
+        [Reason::AppUnreachable, Reason::Overloaded, Reason::Draining, Reason::UpstreamReset];
+    match head.get(&REASON_HEADER) {
+        // The others are the caller's own doing: denied, malformed, too large, too late.
+        Some(reason) => OF_THE_CALLEE.iter().any(|of| reason == of.as_str()),
+        None => is_all && headers::grpc_status(head) == Some(Code::Unavailable as u8),
+    }
 }
 
 impl fmt::Debug for Exchange {

@@ -150,8 +150,30 @@ async fn small_calls_that_nobody_reads_hold_up_no_others() {
     drop(held);
 }
 
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_endpoint_that_denies_is_not_taken_for_one_that_fails() {
+    let mesh = Mesh::new();
+    let denying = address("127.0.0.2:21000");
+    mesh.endpoints(&[(inbound_address(), "echo"), (denying, "echo")]);
+    mesh.serve_inbound();
+    answer_at(&mesh, denying, "7", "denied");
+    app(&mesh, echo);
+    let mut client = mesh.client().await;
+    let mut denied = 0;
+    for _ in 0..200 {
+        let answer = client.call(grpc_request(), b"x").await.unwrap();
+        denied += usize::from(answer.status().0 == "7");
+    }
+    assert!(denied > 40, "{denied} of 200 calls went to it");
+}
+
 /// A sidecar whose app is gone, at this address.
 fn fail_at(mesh: &Mesh, at: std::net::SocketAddr) {
+    answer_at(mesh, at, "14", "app_unreachable");
+}
+
+/// A sidecar that answers every call so by itself.
+fn answer_at(mesh: &Mesh, at: std::net::SocketAddr, status: &'static str, reason: &'static str) {
     let mut connections = mesh.net.listen(at);
     let tls = tokio_rustls::TlsAcceptor::from(mesh.identity("echo").server_config());
     spawn_local(async move {
@@ -162,8 +184,8 @@ fn fail_at(mesh: &Mesh, at: std::net::SocketAddr) {
                 while let Some(Ok((_request, mut respond))) = server.accept().await {
                     let head = Response::builder()
                         .header("content-type", "application/grpc")
-                        .header("grpc-status", "14")
-                        .header("outrigger-reason", "app_unreachable");
+                        .header("grpc-status", status)
+                        .header("outrigger-reason", reason);
                     let _ = respond.send_response(head.body(()).unwrap(), true);
                 }
             });
