@@ -14,3 +14,6 @@ pub mod moment;
 pub mod outcome;
 pub mod retry;
 mod window;
+
+#[cfg(test)]
+mod simulation;
