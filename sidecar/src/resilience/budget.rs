@@ -5,7 +5,7 @@
 //! them may be refused that could have had it.
 
 use super::moment::Moment;
-use super::window::{Kind, Window};
+use super::window::{Entry, Kind, Window};
 
 /// How much a budget gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,11 @@ impl Budget {
         if self.left(allowance, now) == 0 {
             return false;
         }
-        let entry = self.window.add(Kind::Marked, now);
+        self.settle(self.window.add(Kind::Marked, now), allowance, now)
+    }
+
+    /// Grants a retry that was counted, or takes it back: another worker may have been faster.
+    fn settle(&self, entry: Entry, allowance: &Allowance, now: Moment) -> bool {
         let before = self.window.total_before(entry, now);
         let is_granted = before.marked < allowance.of(before.plain);
         if !is_granted {
@@ -93,6 +97,24 @@ mod tests {
         assert_eq!((0..1000).filter(|_| budget.spend(&DEFAULT, at(1000))).count(), 203);
         // Calls are forgotten with the retries that they paid for.
         assert_eq!(budget.left(&DEFAULT, at(12_000)), 3);
+    }
+
+    #[test]
+    fn of_two_that_race_for_the_last_retry_one_gets_it() {
+        for seconds in [[0, 0], [0, 1_000], [1_000, 0]] {
+            let budget = Budget::default();
+            assert!(budget.spend(&DEFAULT, at(0)) && budget.spend(&DEFAULT, at(0)));
+            // Both have seen it free, and both have counted themselves.
+            let entries = seconds.map(|now| budget.window.add(Kind::Marked, at(now)));
+            let granted = entries.map(|entry| budget.settle(entry, &DEFAULT, at(1_000)));
+            assert!(!(granted[0] && granted[1]), "{granted:?}");
+            if seconds[0] == seconds[1] {
+                assert!(granted[0] || granted[1]);
+            }
+            // Who was refused left no trace.
+            let spent = 2 + granted.iter().filter(|is_granted| **is_granted).count() as u64;
+            assert_eq!(budget.left(&DEFAULT, at(1_000)), 3 - spent);
+        }
     }
 
     #[test]

@@ -147,6 +147,15 @@ fn too_few_successes_open_it_once_there_were_twenty_calls() {
 }
 
 #[test]
+fn a_breaker_that_closed_has_forgotten_what_opened_it() {
+    let mut up = Upstream::of(2);
+    let opened = (0..20).filter_map(|_| up.call(0, Outcome::Bad, 0)).count();
+    assert_eq!(opened, 1);
+    assert_eq!(up.call(0, Outcome::Good, 1_000), Some(Change::Closed));
+    assert_eq!(up.call(0, Outcome::Bad, 1_000), None);
+}
+
+#[test]
 fn a_bug_of_one_method_takes_down_no_more_than_half() {
     for (endpoints, most) in [(1, 0), (2, 1), (3, 1), (10, 5)] {
         let mut up = Upstream::of(endpoints);
