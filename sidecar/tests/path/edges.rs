@@ -11,6 +11,8 @@ mod goaway;
 mod gone;
 mod halves;
 mod heads;
+mod hints;
+mod lengths;
 mod resets;
 mod settings;
 mod violations;

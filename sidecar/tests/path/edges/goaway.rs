@@ -10,8 +10,8 @@ use super::peer::{
     IN_VAIN, Peer, SEATS, Seat, Stage, answer_of, ask, call, fine, head, reset, told,
 };
 use super::wire::{
-    CANCEL, DATA, ENHANCE_YOUR_CALM, Frame, HEADERS, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR,
-    REFUSED_STREAM,
+    ACK, CANCEL, DATA, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS, INTERNAL_ERROR, NO_ERROR, PING,
+    PROTOCOL_ERROR, REFUSED_STREAM,
 };
 
 /// More than any stream's ID.
@@ -170,6 +170,80 @@ async fn a_goaway_between_two_calls_costs_neither() {
             peer.send(&Frame::goaway(stream, NO_ERROR)).await;
             assert_eq!(answer_of(response).await.body, b"x", "{seat:?}");
             assert_eq!(peer.ended().await, Some(NO_ERROR));
+        }
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_goaway_in_two_steps_loses_no_call_whenever_it_comes() {
+    for seat in SEATS {
+        for turns in 0..40 {
+            let mut stage = Stage::new(seat);
+            let mut client = stage.client().await;
+            let first = ask(&mut client);
+            let mut peer = stage.accept().await;
+            let stream = peer.head().await;
+            peer.answer(stream, b"x").await;
+            assert_eq!(told(first).await, fine());
+            let mut calls = vec![ask(&mut client), ask(&mut client)];
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            peer.send_all(&[Frame::goaway(ALL, NO_ERROR), Frame::ping(1)]).await;
+            calls.push(ask(&mut client));
+            let leaving = async {
+                let mut last = stream;
+                loop {
+                    let frame = peer.frame().await.expect("the connection has ended");
+                    match (frame.kind, frame.flags) {
+                        (PING, ACK) => break,
+                        (HEADERS, _) => {
+                            last = frame.stream;
+                            peer.answer(last, b"x").await;
+                        }
+                        _ => {}
+                    }
+                }
+                peer.send(&Frame::goaway(last, NO_ERROR)).await;
+                assert_eq!(peer.soon().await.map(|frame| frame.kind), Some(GOAWAY));
+                std::future::pending::<()>().await;
+            };
+            let calling = async {
+                for call in calls {
+                    assert_eq!(told(call).await, fine(), "{seat:?}, after {turns} turns");
+                }
+            };
+            tokio::select! {
+                () = calling => {}
+                () = leaving => {}
+                _ = stage.serve() => {}
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_goaway_that_crosses_a_call_serves_it_elsewhere_or_says_so() {
+    for seat in SEATS {
+        for turns in 0..40 {
+            let mut stage = Stage::new(seat);
+            let mut client = stage.client().await;
+            let first = ask(&mut client);
+            let mut peer = stage.accept().await;
+            let stream = peer.head().await;
+            peer.answer(stream, b"x").await;
+            assert_eq!(told(first).await, fine());
+            let call = ask(&mut client);
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            peer.send(&Frame::goaway(stream, NO_ERROR)).await;
+            tokio::select! {
+                told = told(call) => {
+                    assert!(told == fine() || told == reset(), "{seat:?}, {turns}: {told:?}");
+                }
+                _ = stage.serve() => {}
+            }
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
-use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use super::super::net::{Client, grpc_request};
@@ -196,21 +195,9 @@ async fn recovers(stage: &mut Stage, mut client: Client, at: &str) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let serving = async {
-        loop {
-            let mut peer = stage.accept().await;
-            spawn_local(async move {
-                while let Some(frame) = peer.soon().await {
-                    if frame.kind == HEADERS {
-                        peer.answer(frame.stream, b"x").await;
-                    }
-                }
-            });
-        }
-    };
     tokio::select! {
         () = calling => {}
-        () = serving => {}
+        _ = stage.serve() => {}
     }
 }
 

@@ -1,12 +1,14 @@
 //! A scripted peer: the app, a caller or another sidecar, one frame at a time.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
 
 use outrigger::transport::io::Io;
 use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::spawn_local;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -78,6 +80,14 @@ impl Stage {
         peer.send(&Frame::settings(settings)).await;
         peer.preface().await;
         peer
+    }
+
+    /// Serves whoever else connects, for ever.
+    pub async fn serve(&mut self) -> Infallible {
+        loop {
+            let peer = self.accept().await;
+            spawn_local(peer.serve());
+        }
     }
 
     /// True while nobody else connects.
@@ -235,6 +245,15 @@ impl Peer {
             Frame::headers(stream, &[("grpc-status", "0")]).end(),
         ];
         self.send_all(&frames).await;
+    }
+
+    /// Answers each call that comes, until none came for a while.
+    pub async fn serve(mut self) {
+        while let Some(frame) = self.soon().await {
+            if frame.kind == HEADERS {
+                self.answer(frame.stream, b"x").await;
+            }
+        }
     }
 
     /// Everything until the connection ends; its GOAWAY's code, where it said one.

@@ -155,6 +155,37 @@ async fn a_peer_that_takes_no_stream_for_a_while_is_called_again_after_it() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_call_that_crosses_a_lowered_limit_is_served_or_told() {
+    for seat in SEATS {
+        for turns in 0..40 {
+            let mut stage = Stage::of(seat, one_connection());
+            let mut client = stage.client().await;
+            let mut calls = vec![ask(&mut client)];
+            let mut peer = stage.accept().await;
+            let stream = peer.head().await;
+            calls.push(ask(&mut client));
+            calls.push(ask(&mut client));
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            peer.send(&Frame::settings(&[(MAX_CONCURRENT_STREAMS, 1)])).await;
+            peer.answer(stream, b"x").await;
+            let calling = async {
+                for call in calls {
+                    let told = told(call).await;
+                    let full = ("14".into(), "overloaded".into());
+                    assert!(told == fine() || told == full, "{seat:?}, {turns}: {told:?}");
+                }
+            };
+            tokio::select! {
+                () = calling => {}
+                () = peer.serve() => panic!("{seat:?}, {turns}: a call waits for nothing"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_peer_that_never_takes_a_stream_is_connected_a_bounded_number_of_times() {
     for seat in SEATS {
         let three = "[limits]\nconnections_per_endpoint = 3";
