@@ -8,3 +8,4 @@ pub mod headers;
 pub mod http1;
 pub mod record;
 pub mod tracestate;
+pub mod web;

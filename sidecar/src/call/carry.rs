@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::SendStream;
 use h2::server::SendResponse;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
@@ -19,6 +18,7 @@ use super::control::Control;
 use super::exchange::{Ended, Exchange};
 use super::headers::{self, Dialect};
 use super::record::{Record, Reporter};
+use super::web::Messages;
 use crate::fault::{Fault, Reason};
 use crate::transport::body::{Body, Piece};
 use crate::transport::pump::{End, Pump};
@@ -143,6 +143,7 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
         return set_status(status);
     }
     let mut pump = Pump::new(body, sink);
+    pump.follow(Messages::of(&dialect));
     let outcome = poll_fn(|cx| {
         exchange.poll_side(cx)?;
         let before = pump.moved();
@@ -169,7 +170,7 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
         Err(Ended::Fault(fault)) => {
             reporter.fault(&fault);
             set_status(dialect.has_status().then_some(fault.code() as u8));
-            break_off(&fault, &dialect, pump.sink());
+            break_off(&fault, &dialect, &mut pump);
         }
     }
 }
@@ -196,12 +197,14 @@ fn trailers_only(fault: &Fault, dialect: &Dialect) -> Option<Response<()>> {
     }
 }
 
-/// Ends an answer that has begun. gRPC-Web's would be in the body, perhaps amid a message.
-fn break_off(fault: &Fault, dialect: &Dialect, sink: &mut SendStream<Bytes>) {
-    if *dialect == Dialect::Grpc {
-        let _ = sink.send_trailers(fault.trailers());
-    } else {
-        sink.send_reset(h2::Reason::INTERNAL_ERROR);
+/// Ends an answer that has begun.
+fn break_off(fault: &Fault, dialect: &Dialect, pump: &mut Pump) {
+    let web = pump.messages().and_then(|messages| messages.trailers(fault));
+    let sink = pump.sink();
+    match (dialect, web) {
+        (Dialect::Grpc, _) => drop(sink.send_trailers(fault.trailers())),
+        (_, Some(trailers)) => drop(sink.send_data(trailers, true)),
+        (_, None) => sink.send_reset(h2::Reason::INTERNAL_ERROR),
     }
 }
 
@@ -223,7 +226,8 @@ pub async fn over_h1<S: Screen>(screen: Rc<S>, call: Call) -> Response<H1Answer>
             parts.version = http::Version::HTTP_11;
             let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
             let left = length.and_then(|length| length.parse().ok());
-            answer.state = State::Open { body, exchange, owed: 0, left };
+            let messages = Messages::of(&dialect);
+            answer.state = State::Open(Box::new(Open { body, exchange, owed: 0, left, messages }));
             if head_only
                 || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             {
@@ -266,21 +270,24 @@ pub struct H1Answer {
 
 enum State {
     Whole(Bytes),
-    /// `left` of the length that its head states, after which hyper asks for nothing more.
-    Open {
-        body: Body,
-        exchange: Box<Exchange>,
-        owed: usize,
-        left: Option<u64>,
-    },
+    Open(Box<Open>),
+}
+
+struct Open {
+    body: Body,
+    exchange: Box<Exchange>,
+    owed: usize,
+    /// Of the length that its head states, after which hyper asks for nothing more.
+    left: Option<u64>,
+    messages: Option<Messages>,
 }
 
 impl H1Answer {
     /// An answer that goes out whole was not given up. (gRPC does not come over HTTP/1.1: there is
     /// no status but HTTP's.)
     fn note_end(&mut self) {
-        if let State::Open { body, left, .. } = &self.state
-            && (body.is_end() || *left == Some(0))
+        if let State::Open(open) = &self.state
+            && (open.body.is_end() || open.left == Some(0))
         {
             self.set_status(None);
         }
@@ -302,11 +309,12 @@ impl http_body::Body for H1Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = &mut *self;
-        let State::Open { body, exchange, owed, left } = &mut this.state else {
+        let State::Open(open) = &mut this.state else {
             let State::Whole(bytes) = &mut this.state else { return Poll::Ready(None) };
             let bytes = std::mem::take(bytes);
             return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
         };
+        let Open { body, exchange, owed, left, messages } = &mut **open;
         let owed_now = std::mem::take(owed);
         if owed_now > 0 {
             body.release(owed_now);
@@ -324,6 +332,9 @@ impl http_body::Body for H1Answer {
                 }
                 Some(Ok(Piece::Data(data))) => {
                     *owed = data.len();
+                    if let Some(messages) = messages {
+                        messages.pass(&data);
+                    }
                     *left = left.map(|left| left.saturating_sub(data.len() as u64));
                     exchange.set_stalled_down(true);
                     this.note_end();
@@ -337,16 +348,22 @@ impl http_body::Body for H1Answer {
                 Some(Err(e)) => exchange.broken(&e),
             },
         };
-        // hyper closes the connection without the last chunk.
+        let web = messages.as_ref().filter(|_| left.is_none());
+        let web = web.and_then(|messages| messages.trailers(&fault));
         this.reporter.fault(&fault);
-        this.set_status(None);
+        this.set_status(web.as_ref().map(|_| fault.code() as u8));
+        if let Some(trailers) = web {
+            this.state = State::Whole(Bytes::new());
+            return Poll::Ready(Some(Ok(Frame::data(trailers))));
+        }
+        // hyper closes the connection without the last chunk.
         Poll::Ready(Some(Err(fault)))
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.state {
             State::Whole(bytes) => bytes.is_empty(),
-            State::Open { body, .. } => body.is_end(),
+            State::Open(open) => open.body.is_end(),
         }
     }
 }

@@ -11,6 +11,7 @@ use h2::SendStream;
 use http::HeaderMap;
 
 use super::body::{Body, BodyError, Piece};
+use crate::call::web::Messages;
 use crate::fault::Fault;
 
 /// One direction of one call.
@@ -29,6 +30,8 @@ pub struct Pump {
     ahead: usize,
     /// Bytes that did not.
     sent_ahead: usize,
+    /// Told each piece that goes on, where somebody must know where messages end.
+    messages: Option<Messages>,
 }
 
 /// What a body answers when it is asked for a piece.
@@ -65,6 +68,7 @@ impl Pump {
             moved: 0,
             ahead: 0,
             sent_ahead: 0,
+            messages: None,
         }
     }
 
@@ -129,6 +133,16 @@ impl Pump {
         }
     }
 
+    /// Follows where messages end.
+    pub fn follow(&mut self, messages: Option<Messages>) {
+        self.messages = messages;
+    }
+
+    /// Where they do.
+    pub fn messages(&self) -> Option<&Messages> {
+        self.messages.as_ref()
+    }
+
     /// Lets a small last piece go on without a look at the window, up to so many bytes.
     pub fn set_ahead(&mut self, bytes: usize) {
         self.ahead = bytes;
@@ -189,6 +203,9 @@ impl Pump {
             }
             let piece = self.held.split_to(room.min(self.held.len()));
             let n = piece.len();
+            if let Some(messages) = &mut self.messages {
+                messages.pass(&piece);
+            }
             self.sink.send_data(piece, self.last && self.held.is_empty())?;
             self.body.release(n);
             self.moved += 1;

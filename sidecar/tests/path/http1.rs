@@ -305,3 +305,28 @@ async fn an_http1_caller_that_reads_nothing_is_idle_too() {
     let ended = tokio::time::timeout(Duration::from_secs(15), is_gone.wait_for(|gone| *gone));
     assert!(ended.await.is_ok(), "the app still waits for a caller that reads nothing");
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_grpc_web_answer_that_has_begun_ends_with_its_status_in_the_body() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, |_request, mut respond| async move {
+        let mut send = respond.send_response(http::Response::new(()), false).unwrap();
+        push(&mut send, Bytes::from_static(b"\0\0\0\0\x03one")).await.unwrap();
+        std::future::pending::<()>().await;
+        drop(send);
+    });
+    let request = || {
+        let request = http::Request::post("http://echo/echo.v1.Echo/Say").header("host", "echo");
+        let request = request.header("content-type", "application/grpc-web+proto");
+        request.header("grpc-timeout", "1S")
+    };
+    let over_h2 = mesh.client().await.call(request().body(()).unwrap(), b"").await.unwrap();
+    let mut client = http1(&mesh).await;
+    let answer = client.send_request(request().body(Full::new(Bytes::new())).unwrap()).await;
+    let over_h1 = answer.unwrap().into_body().collect().await.unwrap().to_bytes();
+    for body in [&over_h2.body[..], &over_h1[..]] {
+        let trailers = body.strip_prefix(b"\0\0\0\0\x03one\x80").unwrap();
+        assert!(String::from_utf8_lossy(trailers).contains("grpc-status: 4\r\n"), "{body:?}");
+    }
+}

@@ -189,7 +189,8 @@ def a_deadline_ends_the_call_on_both_sides():
     equal(error.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
     equal(1.4 < time.monotonic() - begun < 20, True)
     told = held(token, "cancelled").seconds
-    if not 0 < told <= 1.5:
+    # gRPC's core rounds a timeout up.
+    if not 0 < told <= 1.6:
         raise AssertionError(f"the app was told of {told} s")
 
 
