@@ -32,9 +32,9 @@ pub struct Calls {
 pub enum Unheard {
     /// Nothing.
     Nothing,
-    /// Its time has come.
-    Time,
-    /// It is ended.
+    /// Nothing may have moved for too long.
+    Idle,
+    /// It is ended, by a fault or by its deadline.
     Fault,
 }
 
@@ -45,6 +45,8 @@ struct Slot {
     told: bool,
     wake_at: Option<Instant>,
     due: bool,
+    /// What it is woken for ends it.
+    is_last: bool,
 }
 
 /// The connection's timer, and the task that waits for it.
@@ -101,7 +103,8 @@ impl Calls {
         for (_, slot) in self.open.borrow().iter() {
             match slot {
                 Slot { fault: Some(_), told: false, .. } => return Unheard::Fault,
-                Slot { due: true, .. } => unheard = Unheard::Time,
+                Slot { due: true, is_last: true, .. } => return Unheard::Fault,
+                Slot { due: true, .. } => unheard = Unheard::Idle,
                 _ => {}
             }
         }
@@ -195,7 +198,7 @@ impl Control {
             if let Some(deadline) = deadline
                 && !std::mem::replace(&mut asked, true)
             {
-                self.wake_at(deadline);
+                self.wake_at(deadline, true);
             }
             match self.poll(cx) {
                 Ok(false) => Poll::Pending,
@@ -225,10 +228,10 @@ impl Control {
         Ok(std::mem::take(&mut slot.due))
     }
 
-    /// Asks to be woken at this time instead of the one before.
-    pub fn wake_at(&self, at: Instant) {
+    /// Asks to be woken at this time instead of the one before; `is_last` where that ends the call.
+    pub fn wake_at(&self, at: Instant, is_last: bool) {
         if let Some(slot) = self.calls.open.borrow_mut().get_mut(self.key) {
-            (slot.wake_at, slot.due) = (Some(at), false);
+            (slot.wake_at, slot.due, slot.is_last) = (Some(at), false, is_last);
         }
         self.calls.set_alarm(at);
     }

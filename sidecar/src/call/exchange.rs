@@ -132,7 +132,10 @@ impl Exchange {
                 let response = match response {
                     Ok(response) => response,
                     Err(e) => {
-                        if let Some(pending) = self.pending.take() {
+                        // A reset of this call alone may be the method's own way.
+                        let refused = e.reason() == Some(h2::Reason::REFUSED_STREAM);
+                        let pending = self.pending.take();
+                        if let Some(pending) = pending.filter(|_| refused || !e.is_reset()) {
                             pending.failed();
                         }
                         return Poll::Ready(Err(
@@ -181,8 +184,8 @@ impl Exchange {
                 headers::check_size(trailers, limit)
             });
             self.moved += upload.moved() - before;
-            if let (Answer::H2(_, lease), ahead @ 1..) = (&mut self.answer, upload.sent_ahead()) {
-                lease.owe(ahead);
+            if let (Answer::H2(_, lease), false) = (&mut self.answer, self.has_head) {
+                lease.owe(upload.take_sent());
             }
             let stalled = upload.is_stalled();
             match polled {
@@ -251,7 +254,7 @@ impl Exchange {
             && let Some((wait, at)) = self.next_wait()
         {
             self.timer = Some(wait);
-            self.control.wake_at(at);
+            self.control.wake_at(at, !matches!(wait, Wait::Idle(_)));
         }
         Ok(())
     }

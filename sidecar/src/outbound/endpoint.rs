@@ -59,11 +59,13 @@ impl Endpoint {
     /// What a call to it is expected to cost now; lower is better.
     pub fn load(&self, now: Instant) -> f64 {
         let load = self.ewma.borrow().cost(now) * f64::from(self.in_flight.get() + 1);
-        match self.failed.get() {
-            // However quickly it fails, it comes after all that do not; once a second it is tried.
-            Some(at) if now.saturating_duration_since(at) < FAILED => load + BEHIND,
-            _ => load,
-        }
+        if self.is_behind(now) { load + BEHIND } else { load }
+    }
+
+    /// Whether it comes after all that did not fail: for a second after each failure, however quickly
+    /// it fails.
+    pub fn is_behind(&self, now: Instant) -> bool {
+        self.failed.get().is_some_and(|at| now.saturating_duration_since(at) < FAILED)
     }
 
     /// Why it cannot be connected, while it cannot.

@@ -129,7 +129,7 @@ impl Upstream {
             let second = (first + fastrand::usize(1..n)) % n;
             let (first, second) = (&up[first], &up[second]);
             let better = if first.load(now) <= second.load(now) { first } else { second };
-            if self.has_room(better) {
+            if self.has_room(better) && !better.is_behind(now) {
                 return Some(better.clone());
             }
         }
@@ -138,7 +138,20 @@ impl Upstream {
         let turned = up[start..].iter().chain(&up[..start]);
         let fresh = |endpoint: &&Rc<Endpoint>| !tried.iter().any(|t| Rc::ptr_eq(t, endpoint));
         let candidates = turned.filter(|endpoint| fresh(endpoint) && self.has_room(endpoint));
-        candidates.take(2).min_by(|a, b| a.load(now).total_cmp(&b.load(now))).cloned()
+        let mut best: Option<(f64, &Rc<Endpoint>)> = None;
+        let mut seen = 0;
+        for endpoint in candidates {
+            let load = endpoint.load(now);
+            if best.is_none_or(|(least, _)| load < least) {
+                best = Some((load, endpoint));
+            }
+            // Two are enough, save where all that were seen have just failed.
+            seen += 1;
+            if seen >= 2 && best.is_some_and(|(_, best)| !best.is_behind(now)) {
+                break;
+            }
+        }
+        best.map(|(_, endpoint)| endpoint.clone())
     }
 
     fn has_room(&self, endpoint: &Endpoint) -> bool {

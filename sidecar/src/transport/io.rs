@@ -60,6 +60,7 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
 pub struct Activity {
     reads: Cell<u64>,
     writes: Cell<u64>,
+    blocked: Cell<bool>,
     first: RefCell<Option<Waker>>,
     /// h2 keeps only the text of an I/O error, so what TLS said is kept here.
     refused: RefCell<Option<PeerFault>>,
@@ -74,6 +75,11 @@ impl Activity {
     /// Grows with each write that took bytes.
     pub fn writes(&self) -> u64 {
         self.writes.get()
+    }
+
+    /// Whether the other end took no more the last time that something was written.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.get()
     }
 
     /// Ready once the first bytes were read.
@@ -115,6 +121,7 @@ impl<T> Watched<T> {
     }
 
     fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        self.activity.blocked.set(polled.is_pending());
         if matches!(polled, Poll::Ready(Ok(1..))) {
             self.activity.writes.set(self.activity.writes.get() + 1);
         }

@@ -95,8 +95,13 @@ const STALLED_AFTER: Duration = Duration::from_millis(10);
 /// A header list so many times over the limit is still read, so that it ends one call alone.
 pub const HEADER_SLACK: u32 = 16;
 
-/// Bytes of calls without an answer that may be on a connection without a look at its window: where
-/// more than this is unread, calls that wait are to be seen.
+/// Where calls without an answer have sent as much on a connection, the next call gets another one:
+/// half of the window that HTTP/2 gives a connection (RFC 9113 §6.9.2), as nobody tells whether the
+/// other end has read it.
+const SHARED: usize = 32 * 1024;
+
+/// While calls without an answer have sent less than this on a connection, small last pieces go on
+/// without a look at its window; above it, calls that wait for the window are to be seen.
 const AHEAD: usize = 16 * 1024;
 
 /// Connections that end as soon as they are open before a call gives the address up.
@@ -140,15 +145,15 @@ struct Connection {
     waiting: RefCell<BTreeSet<(Instant, u64)>>,
     /// Tells apart those that began to wait at the same time.
     waits: Cell<u64>,
-    /// Bytes that went on without a look at the window, of calls that have no answer yet.
-    ahead: Cell<usize>,
+    /// Bytes of calls that have no answer yet.
+    unanswered: Cell<usize>,
 }
 
 /// A place for one call on a connection.
 pub struct Lease {
     connection: Rc<Connection>,
     waiting: Option<(Instant, u64)>,
-    ahead: usize,
+    unanswered: usize,
 }
 
 impl Pool {
@@ -174,7 +179,7 @@ impl Pool {
     pub fn ready(&self, now: Instant) -> Option<Lease> {
         let mut connections = self.connections.borrow_mut();
         loop {
-            let free = |c: &Rc<Connection>| c.has_room() && !c.is_stalled(now);
+            let free = |c: &Rc<Connection>| c.has_room() && c.is_light() && !c.is_stalled(now);
             let at = connections.iter().position(free)?;
             if connections[at].is_open() {
                 return Some(Lease::new(connections[at].clone()));
@@ -188,9 +193,9 @@ impl Pool {
     /// # Errors
     /// Where no connection could be opened. Nothing was sent.
     pub async fn lease(self: &Rc<Self>) -> Result<Lease, ConnectFault> {
-        let mut sent_away = 0;
+        let (mut sent_away, mut rounds) = (0, 0);
         // Others may have filled what was opened: each round opens another.
-        for _ in 0..=self.settings.connections {
+        while rounds <= self.settings.connections {
             if let Some(lease) = self.ready(Instant::now()) {
                 return Ok(lease);
             }
@@ -202,9 +207,11 @@ impl Pool {
             match self.attempt().outcome().await {
                 // A stalled connection is better than none.
                 Err(fault) => return self.least_stalled().ok_or(fault),
+                Ok(Kept::Retired) => continue,
                 Ok(Kept::Yes) if !self.is_open() => sent_away += 1,
-                Ok(_) => {}
+                Ok(Kept::Yes) => {}
             }
+            rounds += 1;
             if sent_away == SENT_AWAY {
                 let fault = sent_away_at_once();
                 self.tell(&fault);
@@ -310,7 +317,7 @@ impl Pool {
             streams: streams.clone(),
             waiting: RefCell::default(),
             waits: Cell::new(0),
-            ahead: Cell::new(0),
+            unanswered: Cell::new(0),
         });
         if !connection.is_open() {
             // The other end is on its way out, and says so to whoever comes.
@@ -437,6 +444,11 @@ impl Connection {
         self.streams.get() < self.sender.borrow().current_max_send_streams()
     }
 
+    /// Whether what nobody has answered leaves some of the smallest window that peers have.
+    fn is_light(&self) -> bool {
+        self.unanswered.get() < SHARED
+    }
+
     fn is_stalled(&self, now: Instant) -> bool {
         let waiting = self.waiting.borrow();
         waiting.first().is_some_and(|(since, _)| now.duration_since(*since) >= STALLED_AFTER)
@@ -446,7 +458,7 @@ impl Connection {
 impl Lease {
     fn new(connection: Rc<Connection>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
-        Self { connection, waiting: None, ahead: 0 }
+        Self { connection, waiting: None, unanswered: 0 }
     }
 
     /// Opens a stream.
@@ -465,19 +477,19 @@ impl Lease {
 
     /// How many bytes may go on without a look at the window.
     pub fn ahead(&self) -> usize {
-        AHEAD.saturating_sub(self.connection.ahead.get())
+        AHEAD.saturating_sub(self.connection.unanswered.get())
     }
 
-    /// So many bytes went on so; they count until the call is answered.
+    /// So many bytes went on; they count until the call is answered.
     pub fn owe(&mut self, bytes: usize) {
-        self.ahead += bytes;
-        self.connection.ahead.set(self.connection.ahead.get() + bytes);
+        self.unanswered += bytes;
+        self.connection.unanswered.set(self.connection.unanswered.get() + bytes);
     }
 
     /// The call is answered: what it sent was taken.
     pub fn settle(&mut self) {
-        let owed = std::mem::take(&mut self.ahead);
-        self.connection.ahead.set(self.connection.ahead.get() - owed);
+        let owed = std::mem::take(&mut self.unanswered);
+        self.connection.unanswered.set(self.connection.unanswered.get() - owed);
     }
 
     /// Says whether this call waits for flow control.

@@ -28,8 +28,8 @@ pub struct Pump {
     moved: u64,
     /// A last piece of so many bytes need not wait for the window.
     ahead: usize,
-    /// Bytes that did not.
-    sent_ahead: usize,
+    /// Bytes that went on since somebody asked.
+    sent: usize,
     /// Told each piece that goes on, where somebody must know where messages end.
     messages: Option<Messages>,
 }
@@ -67,7 +67,7 @@ impl Pump {
             last: false,
             moved: 0,
             ahead: 0,
-            sent_ahead: 0,
+            sent: 0,
             messages: None,
         }
     }
@@ -148,9 +148,9 @@ impl Pump {
         self.ahead = bytes;
     }
 
-    /// The bytes that went on so.
-    pub fn sent_ahead(&self) -> usize {
-        self.sent_ahead
+    /// The bytes that went on since this was asked last.
+    pub fn take_sent(&mut self) -> usize {
+        std::mem::take(&mut self.sent)
     }
 
     /// Hands on a small last piece without a look at the window: nothing that could pile up comes
@@ -160,7 +160,7 @@ impl Pump {
         let sent = self.sink.send_data(data, true);
         self.body.release(n);
         self.moved += 1;
-        self.sent_ahead = n;
+        self.sent += n;
         close(sent)
     }
 
@@ -209,6 +209,7 @@ impl Pump {
             self.sink.send_data(piece, self.last && self.held.is_empty())?;
             self.body.release(n);
             self.moved += 1;
+            self.sent += n;
         }
         Poll::Ready(Ok(()))
     }

@@ -47,7 +47,7 @@ pub struct Settings {
     pub head_timeout: Duration,
     /// Time for the other end's part in a farewell, once no call is open.
     pub farewell: Duration,
-    /// How long an HTTP/1.1 caller may read nothing of an answer whose time has come.
+    /// How long an HTTP/1.1 caller may read nothing of what waits for it.
     pub stalled: Option<Duration>,
 }
 
@@ -92,7 +92,7 @@ pub async fn connection<S: Screen>(
     let serve = async {
         match protocol {
             Protocol::H2 => h2(io, &activity, &door, &settings, screen, late).await,
-            Protocol::H1 => h1(io, &door, &settings, screen).await,
+            Protocol::H1 => h1(io, &activity, &door, &settings, screen).await,
         }
     };
     tokio::select! {
@@ -172,10 +172,14 @@ async fn h2<S: Screen>(
                 Poll::Pending => break,
             }
         }
-        if let Some(farewell) = &mut farewell
-            && farewell.is_over(door.calls.poll_empty(cx), activity.writes(), cx)
-        {
-            return Poll::Ready(());
+        if let Some(farewell) = &mut farewell {
+            let empty = door.calls.poll_empty(cx);
+            // Whom we trust no more holds nothing open by reading slowly, or by asking for more.
+            let trusted = !door.is_distrusted();
+            let writes = if trusted { activity.writes() } else { 0 };
+            if farewell.is_over(empty, trusted && activity.is_blocked(), writes, cx) {
+                return Poll::Ready(());
+            }
         }
         keepalive.as_mut().poll(cx)
     })
@@ -201,9 +205,9 @@ impl Farewell {
         self.said.is_none()
     }
 
-    /// Whether no call is open and nothing goes out any more.
-    fn is_over(&mut self, empty: bool, writes: u64, cx: &mut Context<'_>) -> bool {
-        if !empty {
+    /// Whether no call is open, nothing waits to go out, and nothing does.
+    fn is_over(&mut self, empty: bool, blocked: bool, writes: u64, cx: &mut Context<'_>) -> bool {
+        if !empty || blocked {
             self.silence = None;
             return false;
         }
@@ -235,6 +239,7 @@ async fn keepalive(
 
 async fn h1<S: Screen>(
     io: Watched<impl Io + 'static>,
+    activity: &Activity,
     door: &Rc<Door>,
     settings: &Settings,
     screen: Rc<S>,
@@ -255,14 +260,16 @@ async fn h1<S: Screen>(
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     let mut told = false;
-    // Runs while a call is not asked for more of its answer although its time has come.
-    let mut stalled: Option<Pin<Box<Sleep>>> = None;
+    // Runs while the caller takes nothing of what waits for it.
+    let mut stalled: Option<(u64, Pin<Box<Sleep>>)> = None;
     poll_fn(|cx| {
+        if door.is_distrusted() && door.calls.is_empty() {
+            return Poll::Ready(());
+        }
         loop {
             // Its first request is on its way: a connection that speaks HTTP/2 or HTTP/1.1 has
             // sent bytes. hyper would close it unread.
-            let may_tell = begun.get() || door.is_distrusted();
-            if !told && may_tell && door.poll_closing(cx) {
+            if !told && begun.get() && door.poll_closing(cx) {
                 told = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -276,16 +283,20 @@ async fn h1<S: Screen>(
             }
         }
         // hyper polls no answer while its caller does not read.
-        match (door.calls.unheard(), settings.stalled) {
-            (Unheard::Nothing, _) => stalled = None,
-            (Unheard::Fault, _) => return Poll::Ready(()),
-            (Unheard::Time, None) => {}
-            (Unheard::Time, Some(limit)) => {
-                let stalled = stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
-                return stalled.as_mut().poll(cx);
-            }
-        }
-        Poll::Pending
+        let waits = match door.calls.unheard() {
+            Unheard::Fault => return Poll::Ready(()),
+            Unheard::Idle => true,
+            Unheard::Nothing => door.calls.is_empty() && activity.is_blocked(),
+        };
+        let limit = if told { Some(settings.farewell) } else { settings.stalled };
+        let (true, Some(limit)) = (waits, limit) else {
+            stalled = None;
+            return Poll::Pending;
+        };
+        let writes = activity.writes();
+        stalled.take_if(|(seen, _)| *seen != writes);
+        let (_, stalled) = stalled.get_or_insert_with(|| (writes, Box::pin(sleep(limit))));
+        stalled.as_mut().poll(cx)
     })
     .await;
 }

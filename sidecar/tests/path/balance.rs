@@ -107,6 +107,16 @@ async fn an_endpoint_that_fails_at_once_draws_few_calls_though_the_other_is_slow
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn small_calls_that_nobody_reads_hold_up_no_others() {
+    unread_hold_up_no_others(100, 1000).await;
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn one_large_call_that_nobody_reads_holds_up_no_others() {
+    unread_hold_up_no_others(1, 65_535).await;
+}
+
+/// So many calls of a size that together use up the app's window, and small ones after them.
+async fn unread_hold_up_no_others(calls: usize, size: usize) {
     let mesh = Mesh::new();
     mesh.serve_inbound();
     // Its connection's window is the 64 KiB of RFC 9113, and `hang` reads nothing.
@@ -132,11 +142,11 @@ async fn small_calls_that_nobody_reads_hold_up_no_others() {
     }
     let mut client = mesh.client().await;
     let mut held = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..calls {
         let request = Request::post("http://echo/echo.v1.Echo/Hang");
         let request = request.header("content-type", "application/grpc").body(()).unwrap();
         let (answer, mut send) = client.open(request);
-        push(&mut send, Bytes::from(vec![7; 1000])).await.unwrap();
+        push(&mut send, Bytes::from(vec![7; size])).await.unwrap();
         send.send_data(Bytes::new(), true).unwrap();
         held.push(answer);
     }
@@ -148,6 +158,26 @@ async fn small_calls_that_nobody_reads_hold_up_no_others() {
         assert_eq!(answer.expect("a call hangs").unwrap().body, b"small");
     }
     drop(held);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn the_one_endpoint_that_works_is_found_among_those_that_fail() {
+    let mesh = Mesh::new();
+    let broken: Vec<_> = (2..=5).map(|n| address(&format!("127.0.0.{n}:21000"))).collect();
+    let all = broken.iter().map(|at| (*at, "echo")).chain([(inbound_address(), "echo")]);
+    mesh.endpoints(&all.collect::<Vec<_>>());
+    mesh.serve_inbound();
+    broken.iter().for_each(|at| fail_at(&mesh, *at));
+    app(&mesh, echo);
+    let mut client = mesh.client().await;
+    let mut failed = 0;
+    for _ in 0..300 {
+        let answer = client.call(grpc_request(), b"x").await.unwrap();
+        failed += usize::from(answer.status().0 != "0");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // A second and a half: each is tried once a second.
+    assert!(failed <= 8, "{failed} of 300 calls went to endpoints that fail");
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -122,3 +122,24 @@ async fn a_root_that_is_withdrawn_during_a_handshake_is_withdrawn_for_it_too() {
     let ended = tokio::time::timeout(Duration::from_secs(1), hello.pipe.read_to_end(&mut read));
     assert!(ended.await.is_ok(), "the connection is still open");
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn half_a_request_over_http1_does_not_outlive_trust() {
+    let mesh = Mesh::new();
+    mesh.serve_inbound();
+    app(&mesh, echo);
+    let mut config = (*mesh.identity("web").client_config(&mesh.id("echo"))).clone();
+    config.alpn_protocols = Vec::new();
+    let name = rustls::pki_types::ServerName::try_from("echo").unwrap();
+    let pipe = mesh.net.connect(inbound_address()).unwrap();
+    let tls = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let mut client = tls.connect(name, pipe).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: echo\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    mesh.echo.set_identity(Mesh::new().identity("echo"));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let _ = client.write_all(b"\r\n").await;
+    let mut answer = Vec::new();
+    let _ = client.read_to_end(&mut answer).await;
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+}
