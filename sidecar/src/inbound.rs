@@ -25,7 +25,7 @@ use crate::call::carry::{Call, Edge, Prepared, Screen};
 use crate::call::control::Control;
 use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Exchange, Limits};
-use crate::call::headers::{self, Dialect};
+use crate::call::headers::{self, Asked};
 use crate::call::record::{Record, Reporter};
 use crate::call::{http1, tracestate};
 use crate::fault::{Fault, Reason};
@@ -148,13 +148,13 @@ pub struct Inbound {
 impl Screen for Inbound {
     async fn call(self: Rc<Self>, call: Call) -> Prepared {
         let Call { head, body, control } = call;
-        let dialect = Dialect::of(&head.headers);
+        let asked = Asked::of(&head.headers);
         let head_only = head.method == Method::HEAD;
         let begin = Instant::now();
         let record = OnceCell::new();
-        let outcome = self.send(head, body, control, &dialect, begin, &record).await;
+        let outcome = self.send(head, body, control, &asked, begin, &record).await;
         Prepared {
-            dialect,
+            dialect: asked.dialect,
             head_only,
             edge: Edge::App,
             outcome,
@@ -189,7 +189,7 @@ impl Inbound {
         mut head: Parts,
         body: Body,
         mut control: Control,
-        dialect: &Dialect,
+        asked: &Asked,
         begin: Instant,
         record: &OnceCell<Record>,
     ) -> Result<Box<Exchange>, Fault> {
@@ -197,21 +197,25 @@ impl Inbound {
         control.hold(worker.admit_stream()?);
         // First, as what a `connection` header names is taken off.
         http1::to_h2(&mut head)?;
-        headers::strip_reserved(&mut head.headers);
-        // What another host's sidecar wrote there is in another clock's time.
-        tracestate::take(&mut head.headers);
+        if asked.has_reserved {
+            headers::strip_reserved(&mut head.headers);
+        }
+        if asked.has_tracestate {
+            // What another host's sidecar wrote there is in another clock's time.
+            tracestate::take(&mut head.headers);
+        }
         head.headers.insert(headers::PEER_ID, self.peer_id.clone());
 
         let allowed = self.allowed();
         // Whoever may not call takes up no name in the metrics.
         let series = self.series(if allowed.is_ok() { head.uri.path() } else { "" });
-        let timeout = deadline::read(&head.headers);
+        let timeout = if asked.has_timeout { deadline::read(&head.headers) } else { Timeout::None };
         if timeout == Timeout::None {
             series.without_deadline();
         }
         let _ = record.set(Record::begin(series, begin));
         allowed?;
-        headers::check_size(&head.headers, worker.header_list())?;
+        headers::check(asked.size, worker.header_list())?;
 
         let deadline = match timeout {
             Timeout::None => None,
@@ -236,7 +240,7 @@ impl Inbound {
         let limits = Limits {
             deadline,
             response: None,
-            idle: worker.idle_timeout(dialect),
+            idle: worker.idle_timeout(&asked.dialect),
             header_list: worker.header_list(),
         };
         Ok(Box::new(Exchange::new(app.whom.clone(), upload, answer, control, limits, None)))

@@ -23,7 +23,7 @@ use crate::call::carry::{Call, Edge, Prepared, Screen};
 use crate::call::control::Control;
 use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Answer, Exchange, Limits};
-use crate::call::headers::{self, Dialect};
+use crate::call::headers::{self, Asked};
 use crate::call::record::{Record, Reporter};
 use crate::call::{http1, tracestate};
 use crate::config::ServiceName;
@@ -64,7 +64,7 @@ pub struct Outbound {
 /// What is known of a call while it is prepared.
 struct Context {
     begin: Instant,
-    dialect: Dialect,
+    asked: Asked,
     head_only: bool,
     record: OnceCell<Record>,
     peer: OnceCell<Rc<str>>,
@@ -75,14 +75,14 @@ impl Screen for Outbound {
         let Call { head, body, control } = call;
         let context = Context {
             begin: Instant::now(),
-            dialect: Dialect::of(&head.headers),
+            asked: Asked::of(&head.headers),
             head_only: head.method == Method::HEAD,
             record: OnceCell::new(),
             peer: OnceCell::new(),
         };
         let outcome = self.send(head, body, control, &context).await;
         Prepared {
-            dialect: context.dialect,
+            dialect: context.asked.dialect,
             head_only: context.head_only,
             edge: Edge::Mesh,
             outcome,
@@ -106,9 +106,15 @@ impl Outbound {
     ) -> Result<Box<Exchange>, Fault> {
         let worker = &*self.worker;
         control.hold(worker.admit_stream()?);
-        let hop = tracestate::take(&mut head.headers);
-        headers::strip_reserved(&mut head.headers);
-        let deadline = deadline_of(&head.headers, hop, context.begin)?;
+        let asked = &context.asked;
+        let hop = if asked.has_tracestate { tracestate::take(&mut head.headers) } else { None };
+        if asked.has_reserved {
+            headers::strip_reserved(&mut head.headers);
+        }
+        let deadline = match (asked.has_timeout, hop) {
+            (false, None) => None,
+            (_, hop) => deadline_of(&head.headers, hop, context.begin)?,
+        };
         http1::to_h2(&mut head)?;
 
         let name = match &self.fixed {
@@ -124,7 +130,7 @@ impl Outbound {
             series.without_deadline();
         }
         let _ = context.record.set(Record::begin(series, context.begin));
-        headers::check_size(&head.headers, worker.header_list())?;
+        headers::check(asked.size, worker.header_list())?;
 
         let response = route::response_timeout(&upstream.config, &head);
         let connected = control.until(deadline, self.connect(&upstream, context.begin)).await?;
@@ -141,7 +147,7 @@ impl Outbound {
         let limits = Limits {
             deadline,
             response: response.filter(|_| deadline.is_none()),
-            idle: worker.idle_timeout(&context.dialect),
+            idle: worker.idle_timeout(&asked.dialect),
             header_list: worker.header_list(),
         };
         let answer = Answer::H2(answer, lease);

@@ -131,13 +131,14 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
     };
     let mut response = Response::from_parts(parts, ());
     edge.clean(response.headers_mut());
-    if dialect == Dialect::Grpc {
+    let answered = exchange.answered();
+    if dialect == Dialect::Grpc && answered.has_length {
         // gRPC has no use for it, and an answer that breaks off short of it would be malformed: the
         // caller would not read the status that says why.
         response.headers_mut().remove(CONTENT_LENGTH);
     }
     let end = body.is_empty();
-    let mut status = headers::grpc_status(response.headers());
+    let mut status = answered.status;
     let Ok(sink) = respond.send_response(response, end) else { return };
     if end {
         return set_status(status);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// The header that a timeout comes in.
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// gRPC over HTTP/2, "Timeout": at most 8 digits and a unit.
 pub fn parse(value: &[u8]) -> Option<Duration> {

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::control::Control;
-use super::headers;
+use super::headers::{self, Answered};
 use crate::fault::{Code, Fault, REASON_HEADER, Reason};
 use crate::outbound::endpoint::Pending;
 use crate::transport::body::{Body, BodyError};
@@ -72,6 +72,8 @@ pub struct Exchange {
     /// Held until the response head.
     pending: Option<Pending>,
     has_head: bool,
+    /// Of its head, once that is there.
+    answered: Answered,
     stalled_down: bool,
     /// What the call asked to be woken for.
     timer: Option<Wait>,
@@ -105,6 +107,7 @@ impl Exchange {
             limits,
             pending,
             has_head: false,
+            answered: Answered::default(),
             stalled_down: false,
             timer: None,
             moved: 0,
@@ -160,12 +163,15 @@ impl Exchange {
         if let Answer::H2(_, lease) = &mut self.answer {
             lease.settle();
         }
-        match self.pending.take() {
-            Some(pending) if failed_at_once(&parts.headers, body.is_empty()) => pending.failed(),
-            Some(pending) => pending.answered(),
-            None => {}
+        self.answered = Answered::of(&parts.headers);
+        if let Some(pending) = self.pending.take() {
+            if failed_at_once(&self.answered, &parts.headers, body.is_empty()) {
+                pending.failed();
+            } else {
+                pending.answered();
+            }
         }
-        headers::check_size(&parts.headers, self.limits.header_list)?;
+        headers::check(self.answered.size, self.limits.header_list)?;
         Poll::Ready(Ok((parts, body)))
     }
 
@@ -211,6 +217,11 @@ impl Exchange {
             let up = self.upload.as_ref().is_some_and(Pump::is_stalled);
             self.set_stalled(stalled || up);
         }
+    }
+
+    /// What the head says.
+    pub fn answered(&self) -> Answered {
+        self.answered
     }
 
     /// Refuses headers of the answer that are over the limit.
@@ -297,13 +308,14 @@ impl Exchange {
 
 /// Whether an answer's head is a failure that took no work: what comes quickly because nothing was
 /// done says nothing good of the endpoint.
-fn failed_at_once(head: &HeaderMap, is_all: bool) -> bool {
+fn failed_at_once(answered: &Answered, head: &HeaderMap, is_all: bool) -> bool {
     const OF_THE_CALLEE: [Reason; 4] =
         [Reason::AppUnreachable, Reason::Overloaded, Reason::Draining, Reason::UpstreamReset];
-    match head.get(&REASON_HEADER) {
+    let reason = if answered.has_reason { head.get(&REASON_HEADER) } else { None };
+    match reason {
         // The others are the caller's own doing: denied, malformed, too large, too late.
         Some(reason) => OF_THE_CALLEE.iter().any(|of| reason == of.as_str()),
-        None => is_all && headers::grpc_status(head) == Some(Code::Unavailable as u8),
+        None => is_all && answered.status == Some(Code::Unavailable as u8),
     }
 }
 

@@ -3,10 +3,11 @@
 //! Identity that a caller claims for itself never reaches an app, and what a sidecar says of a
 //! fault is never the app's word.
 
-use http::header::{CONNECTION, CONTENT_TYPE, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::fault::{Fault, Reason};
+use super::{deadline, tracestate};
+use crate::fault::{Fault, REASON_HEADER, Reason};
 
 /// Tells an app who called it: the peer's SPIFFE ID, verified.
 pub const PEER_ID: HeaderName = HeaderName::from_static("outrigger-peer-id");
@@ -74,7 +75,14 @@ pub fn list_size(headers: &HeaderMap) -> usize {
 /// # Errors
 /// `too_large`.
 pub fn check_size(headers: &HeaderMap, limit: usize) -> Result<(), Fault> {
-    let size = list_size(headers);
+    check(list_size(headers), limit)
+}
+
+/// Refuses a header list of a size over the limit.
+///
+/// # Errors
+/// `too_large`.
+pub fn check(size: usize, limit: usize) -> Result<(), Fault> {
     if size <= limit {
         return Ok(());
     }
@@ -96,12 +104,12 @@ pub enum Dialect {
 impl Dialect {
     /// Of a request with these headers.
     pub fn of(headers: &HeaderMap) -> Self {
+        headers.get(CONTENT_TYPE).map_or(Dialect::Http, Self::of_type)
+    }
+
+    fn of_type(value: &HeaderValue) -> Self {
         const GRPC: &[u8] = b"application/grpc";
-        let value = headers.get(CONTENT_TYPE);
-        let Some((value, rest)) = value.and_then(|v| Some((v, v.as_bytes().strip_prefix(GRPC)?)))
-        else {
-            return Dialect::Http;
-        };
+        let Some(rest) = value.as_bytes().strip_prefix(GRPC) else { return Dialect::Http };
         match rest.first() {
             None | Some(b'+' | b';') => Dialect::Grpc,
             Some(_) if rest.starts_with(b"-web") => Dialect::GrpcWeb(value.clone()),
@@ -112,6 +120,82 @@ impl Dialect {
     /// Whether a fault is told in gRPC's terms.
     pub fn has_status(&self) -> bool {
         *self != Dialect::Http
+    }
+}
+
+/// What is looked for in the head of a request, found in one pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// How the caller reads an answer.
+    pub dialect: Dialect,
+    /// The list's size as RFC 9113 §6.5.2 counts it, as it came.
+    pub size: usize,
+    /// Whether it has what only a sidecar may set.
+    pub has_reserved: bool,
+    /// Whether it has a `tracestate`.
+    pub has_tracestate: bool,
+    /// Whether it has a `grpc-timeout`.
+    pub has_timeout: bool,
+}
+
+impl Asked {
+    /// Of this head.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self {
+            dialect: Dialect::Http,
+            size: 0,
+            has_reserved: false,
+            has_tracestate: false,
+            has_timeout: false,
+        };
+        let mut has_type = false;
+        for (name, value) in headers {
+            found.size += name.as_str().len() + value.len() + 32;
+            if name == CONTENT_TYPE {
+                if !has_type {
+                    found.dialect = Dialect::of_type(value);
+                }
+                has_type = true;
+            } else if name == tracestate::TRACESTATE {
+                found.has_tracestate = true;
+            } else if name == deadline::GRPC_TIMEOUT {
+                found.has_timeout = true;
+            } else {
+                found.has_reserved |= is_reserved(name);
+            }
+        }
+        found
+    }
+}
+
+/// What is looked for in the head of an answer, found in one pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// The list's size as RFC 9113 §6.5.2 counts it.
+    pub size: usize,
+    /// The `grpc-status`.
+    pub status: Option<u8>,
+    /// Whether a sidecar gave it, and says why.
+    pub has_reason: bool,
+    /// Whether it states its body's length.
+    pub has_length: bool,
+}
+
+impl Answered {
+    /// Of this head.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            found.size += name.as_str().len() + value.len() + 32;
+            if name == GRPC_STATUS {
+                found.status = value.to_str().ok().and_then(|value| value.parse().ok());
+            } else if name == REASON_HEADER {
+                found.has_reason = true;
+            } else if name == CONTENT_LENGTH {
+                found.has_length = true;
+            }
+        }
+        found
     }
 }
 

@@ -7,7 +7,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// The header (W3C Trace Context).
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const KEY: &[u8] = b"outrigger=";
 
 /// W3C Trace Context: a list has at most 32 members.
