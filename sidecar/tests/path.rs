@@ -10,6 +10,7 @@ mod path {
     mod balance;
     mod calls;
     mod connections;
+    mod deadlines;
     mod edges;
     mod faults;
     mod flow;

@@ -3,29 +3,29 @@
 //! A connection counts as opened only once the other end's first bytes were read: until then
 //! nothing was sent on it, so a refusal (TLS 1.3 tells a refused client no sooner) costs no call.
 //! Calls share the oldest connection that takes them, as frames that go out together cost least.
-//! Another one opens when streams run out or when a call on each of the present ones has been
-//! stalled on flow control for a while, so that one stalled call never stops others. An attempt
+//! Another one opens when streams run out, or when on each of the present ones a call has been
+//! stalled on flow control for a while or much is without an answer, so that one stalled call never
+//! stops others. An attempt
 //! belongs to the pool: a caller that gives up does not end it, and whoever watches the pool hears
 //! of its failure.
 
+mod connection;
+
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use h2::SendStream;
-use h2::client::{ResponseFuture, SendRequest};
-use http::Request;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::io::{Activity, Io, Watched};
 use super::keepalive::Keepalive;
+use connection::Connection;
+pub use connection::Lease;
 
 /// Opens connections to one address.
 pub trait Connect {
@@ -89,20 +89,8 @@ pub struct Settings {
 /// ends its connection; with more, frames cost more memory than the window bounds.
 pub const SMALL_FRAMES: usize = 4;
 
-/// A call that waits for flow control for less is not stalled yet: a busy peer's windows come late.
-const STALLED_AFTER: Duration = Duration::from_millis(10);
-
 /// A header list so many times over the limit is still read, so that it ends one call alone.
 pub const HEADER_SLACK: u32 = 16;
-
-/// Where calls without an answer have sent as much on a connection, the next call gets another one:
-/// half of the window that HTTP/2 gives a connection (RFC 9113 §6.9.2), as nobody tells whether the
-/// other end has read it.
-const SHARED: usize = 32 * 1024;
-
-/// While calls without an answer have sent less than this on a connection, small last pieces go on
-/// without a look at its window; above it, calls that wait for the window are to be seen.
-const AHEAD: usize = 16 * 1024;
 
 /// Connections that end as soon as they are open before a call gives the address up.
 const SENT_AWAY: usize = 2;
@@ -138,24 +126,6 @@ enum Kept {
     Retired,
 }
 
-struct Connection {
-    sender: RefCell<SendRequest<Bytes>>,
-    streams: Rc<Cell<usize>>,
-    /// Since when which calls wait for flow control.
-    waiting: RefCell<BTreeSet<(Instant, u64)>>,
-    /// Tells apart those that began to wait at the same time.
-    waits: Cell<u64>,
-    /// Bytes of calls that have no answer yet.
-    unanswered: Cell<usize>,
-}
-
-/// A place for one call on a connection.
-pub struct Lease {
-    connection: Rc<Connection>,
-    waiting: Option<(Instant, u64)>,
-    unanswered: usize,
-}
-
 impl Pool {
     /// A pool without connections yet.
     pub fn new(connect: Box<dyn Connect>, settings: Rc<Settings>) -> Rc<Self> {
@@ -179,8 +149,7 @@ impl Pool {
     pub fn ready(&self, now: Instant) -> Option<Lease> {
         let mut connections = self.connections.borrow_mut();
         loop {
-            let free = |c: &Rc<Connection>| c.has_room() && c.is_light() && !c.is_stalled(now);
-            let at = connections.iter().position(free)?;
+            let at = connections.iter().position(|connection| connection.is_free(now))?;
             if connections[at].is_open() {
                 return Some(Lease::new(connections[at].clone()));
             }
@@ -234,7 +203,7 @@ impl Pool {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| connection.is_open());
         let free = connections.iter().filter(|connection| connection.has_room());
-        free.min_by_key(|c| (c.waiting.borrow().len(), c.streams.get())).cloned().map(Lease::new)
+        free.min_by_key(|c| (c.waiting(), c.streams().get())).cloned().map(Lease::new)
     }
 
     /// The attempt under way, or a new one.
@@ -311,14 +280,8 @@ impl Pool {
                 )));
             }
         }
-        let streams = Rc::new(Cell::new(0));
-        let connection = Rc::new(Connection {
-            sender: RefCell::new(sender),
-            streams: streams.clone(),
-            waiting: RefCell::default(),
-            waits: Cell::new(0),
-            unanswered: Cell::new(0),
-        });
+        let connection = Connection::new(sender);
+        let streams = connection.streams().clone();
         if !connection.is_open() {
             // The other end is on its way out, and says so to whoever comes.
             return Err(sent_away_at_once());
@@ -383,11 +346,11 @@ async fn lifetime(pool: Weak<Pool>, connection: Weak<Connection>, not_after: Opt
     loop {
         let Some(idle) = pool.upgrade().map(|pool| pool.settings.idle) else { return };
         let tick = not_after.map_or(idle, |at| idle.min(left(at)));
-        let before = connection.upgrade().map(|c| c.streams.get());
+        let before = connection.upgrade().map(|c| c.streams().get());
         sleep(tick).await;
         let (Some(pool), Some(connection)) = (pool.upgrade(), connection.upgrade()) else { return };
         let expired = not_after.is_some_and(|at| left(at).is_zero());
-        let idle = before == Some(0) && connection.streams.get() == 0;
+        let idle = before == Some(0) && connection.streams().get() == 0;
         let mut connections = pool.connections.borrow_mut();
         if expired || (idle && connections.len() > 1) {
             connections.retain(|other| !Rc::ptr_eq(other, &connection));
@@ -431,88 +394,5 @@ impl Attempt {
             }
             ended.await;
         }
-    }
-}
-
-impl Connection {
-    fn is_open(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        !matches!(self.sender.borrow_mut().poll_ready(&mut cx), Poll::Ready(Err(_)))
-    }
-
-    fn has_room(&self) -> bool {
-        self.streams.get() < self.sender.borrow().current_max_send_streams()
-    }
-
-    /// Whether what nobody has answered leaves some of the smallest window that peers have.
-    fn is_light(&self) -> bool {
-        self.unanswered.get() < SHARED
-    }
-
-    fn is_stalled(&self, now: Instant) -> bool {
-        let waiting = self.waiting.borrow();
-        waiting.first().is_some_and(|(since, _)| now.duration_since(*since) >= STALLED_AFTER)
-    }
-}
-
-impl Lease {
-    fn new(connection: Rc<Connection>) -> Self {
-        connection.streams.set(connection.streams.get() + 1);
-        Self { connection, waiting: None, unanswered: 0 }
-    }
-
-    /// Opens a stream.
-    ///
-    /// # Errors
-    /// h2's, before anything was sent.
-    pub fn send(
-        &self,
-        request: Request<()>,
-        end: bool,
-    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
-        // A clone each time: one that has queued a stream in h2 refuses every further one.
-        let mut sender = self.connection.sender.borrow().clone();
-        sender.send_request(request, end)
-    }
-
-    /// How many bytes may go on without a look at the window.
-    pub fn ahead(&self) -> usize {
-        AHEAD.saturating_sub(self.connection.unanswered.get())
-    }
-
-    /// So many bytes went on; they count until the call is answered.
-    pub fn owe(&mut self, bytes: usize) {
-        self.unanswered += bytes;
-        self.connection.unanswered.set(self.connection.unanswered.get() + bytes);
-    }
-
-    /// The call is answered: what it sent was taken.
-    pub fn settle(&mut self) {
-        let owed = std::mem::take(&mut self.unanswered);
-        self.connection.unanswered.set(self.connection.unanswered.get() - owed);
-    }
-
-    /// Says whether this call waits for flow control.
-    pub fn set_stalled(&mut self, stalled: bool) {
-        if stalled == self.waiting.is_some() {
-            return;
-        }
-        let mut waiting = self.connection.waiting.borrow_mut();
-        if let Some(ended) = self.waiting.take() {
-            waiting.remove(&ended);
-            return;
-        }
-        let key = (Instant::now(), self.connection.waits.get());
-        self.connection.waits.set(key.1 + 1);
-        waiting.insert(key);
-        self.waiting = Some(key);
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.set_stalled(false);
-        self.settle();
-        self.connection.streams.set(self.connection.streams.get() - 1);
     }
 }
