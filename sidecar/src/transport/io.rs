@@ -60,7 +60,9 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
 pub struct Activity {
     reads: Cell<u64>,
     writes: Cell<u64>,
-    blocked: Cell<bool>,
+    write_blocked: Cell<bool>,
+    /// TLS takes more than the socket does, and tells so only when it is flushed.
+    flush_blocked: Cell<bool>,
     first: RefCell<Option<Waker>>,
     /// h2 keeps only the text of an I/O error, so what TLS said is kept here.
     refused: RefCell<Option<PeerFault>>,
@@ -79,7 +81,7 @@ impl Activity {
 
     /// Whether the other end took no more the last time that something was written.
     pub fn is_blocked(&self) -> bool {
-        self.blocked.get()
+        self.write_blocked.get() || self.flush_blocked.get()
     }
 
     /// Ready once the first bytes were read.
@@ -121,7 +123,7 @@ impl<T> Watched<T> {
     }
 
     fn wrote(&self, polled: &Poll<io::Result<usize>>) {
-        self.activity.blocked.set(polled.is_pending());
+        self.activity.write_blocked.set(polled.is_pending());
         if matches!(polled, Poll::Ready(Ok(1..))) {
             self.activity.writes.set(self.activity.writes.get() + 1);
         }
@@ -202,7 +204,9 @@ impl<T: Io> AsyncWrite for Watched<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        self.activity.flush_blocked.set(polled.is_pending());
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -128,12 +128,7 @@ async fn half_a_request_over_http1_does_not_outlive_trust() {
     let mesh = Mesh::new();
     mesh.serve_inbound();
     app(&mesh, echo);
-    let mut config = (*mesh.identity("web").client_config(&mesh.id("echo"))).clone();
-    config.alpn_protocols = Vec::new();
-    let name = rustls::pki_types::ServerName::try_from("echo").unwrap();
-    let pipe = mesh.net.connect(inbound_address()).unwrap();
-    let tls = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
-    let mut client = tls.connect(name, pipe).await.unwrap();
+    let mut client = without_alpn(&mesh).await;
     client.write_all(b"GET / HTTP/1.1\r\nhost: echo\r\n").await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     mesh.echo.set_identity(Mesh::new().identity("echo"));
@@ -142,4 +137,40 @@ async fn half_a_request_over_http1_does_not_outlive_trust() {
     let mut answer = Vec::new();
     let _ = client.read_to_end(&mut answer).await;
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// A peer's connection on which HTTP/1.1 can be spoken.
+async fn without_alpn(mesh: &Mesh) -> tokio_rustls::client::TlsStream<tokio::io::DuplexStream> {
+    let mut config = (*mesh.identity("web").client_config(&mesh.id("echo"))).clone();
+    config.alpn_protocols = Vec::new();
+    let name = rustls::pki_types::ServerName::try_from("echo").unwrap();
+    let pipe = mesh.net.connect(inbound_address()).unwrap();
+    let tls = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    tls.connect(name, pipe).await.unwrap()
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_peer_that_reads_none_of_its_whole_answers_is_idle_too() {
+    let mesh = Mesh::with_app("[timeouts]\nhttp_idle = \"3s\"");
+    mesh.serve_inbound();
+    app(&mesh, |_request, mut respond| async move {
+        let mut send = respond.send_response(http::Response::new(()), false).unwrap();
+        let _ = super::net::push(&mut send, Bytes::from(vec![7; 50_000])).await;
+        let _ = send.send_data(Bytes::new(), true);
+    });
+    let mut client = without_alpn(&mesh).await;
+    let pipelined = b"GET / HTTP/1.1\r\nhost: echo\r\n\r\n".repeat(40);
+    client.write_all(&pipelined).await.unwrap();
+    let connected = || {
+        Mesh::scrape(&mesh.echo_metrics).contains("outrigger_connections{direction=\"inbound\"} 1")
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(connected());
+    for _ in 0..120 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if !connected() {
+            return;
+        }
+    }
+    panic!("a peer that reads nothing is still connected after 12 s");
 }
