@@ -43,7 +43,7 @@ fn looking(c: &mut Criterion) {
         [(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]
             .into_iter()
             .collect();
-    c.bench_function("grpc_status", |b| b.iter(|| headers::grpc_status(black_box(&trailers))));
+    c.bench_function("answered", |b| b.iter(|| headers::Answered::of(black_box(&trailers))));
 }
 
 /// One step on a fresh copy of the headers; making and dropping the copy is not counted.

@@ -10,6 +10,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+pub use tonic::Code;
 
 /// The metadata that names the reason of a sidecar's own answer.
 pub const REASON_HEADER: HeaderName = HeaderName::from_static("outrigger-reason");
@@ -49,6 +50,28 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    const ALL: [Self; 13] = [
+        Reason::NoRoute,
+        Reason::NoEndpoints,
+        Reason::ConnectFailed,
+        Reason::TlsFailed,
+        Reason::IdentityMismatch,
+        Reason::Denied,
+        Reason::DeadlineExceeded,
+        Reason::Overloaded,
+        Reason::UpstreamReset,
+        Reason::AppUnreachable,
+        Reason::Draining,
+        Reason::TooLarge,
+        Reason::Malformed,
+    ];
+
+    /// The one of this name, as `outrigger-reason` gives it.
+    pub fn named(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str().as_bytes() == name)
+    }
+
     /// The name on the wire and in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -89,22 +112,6 @@ impl Reason {
             Reason::Malformed => (Code::InvalidArgument, StatusCode::BAD_REQUEST),
         }
     }
-}
-
-/// The gRPC status codes that the sidecar answers with (grpc.io, "Status codes").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[allow(missing_docs, reason = "the names are gRPC's own")]
-pub enum Code {
-    Cancelled = 1,
-    Unknown = 2,
-    InvalidArgument = 3,
-    DeadlineExceeded = 4,
-    PermissionDenied = 7,
-    ResourceExhausted = 8,
-    Unimplemented = 12,
-    Internal = 13,
-    Unavailable = 14,
 }
 
 /// Whether the app may have seen the call. Only `No` is always safe to send again.
@@ -278,6 +285,15 @@ mod tests {
         assert_eq!(fault.trailers()["grpc-message"], "100 %25 of \"%C3%BC\"%0A");
         assert_eq!(fault.trailers()["grpc-status"], "12");
         assert_eq!(fault.trailers()["outrigger-reason"], "no_route");
+    }
+
+    #[test]
+    fn every_reason_is_found_by_its_name_and_has_a_label() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::named(reason.as_str().as_bytes()), Some(reason));
+            assert!(crate::telemetry::labels::REASONS.contains(&reason.as_str()), "{reason:?}");
+        }
+        assert_eq!(Reason::named(b"made_up"), None);
     }
 
     #[test]

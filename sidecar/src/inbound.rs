@@ -7,14 +7,12 @@ pub mod app;
 pub mod authorize;
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use certs::{Peer, PeerFault};
-use foldhash::fast::RandomState as FastHash;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method};
 use rustls::server::Acceptor;
@@ -30,8 +28,8 @@ use crate::call::record::{Record, Reporter};
 use crate::call::{http1, tracestate};
 use crate::fault::{Fault, Reason};
 use crate::outbound::{expired, malformed_timeout};
-use crate::telemetry::labels::{self, Direction};
-use crate::telemetry::metrics::CallSeries;
+use crate::telemetry::labels::Direction;
+use crate::telemetry::metrics::AtHand;
 use crate::transport::ahead::Ahead;
 use crate::transport::body::Body;
 use crate::transport::io::{Io, Protocol};
@@ -142,7 +140,7 @@ pub struct Inbound {
     peer_id: HeaderValue,
     /// The intentions that allowed the peer.
     allowed_by: RefCell<Option<Arc<Intentions>>>,
-    series: RefCell<HashMap<Box<str>, Rc<CallSeries>, FastHash>>,
+    series: AtHand,
 }
 
 impl Screen for Inbound {
@@ -174,14 +172,8 @@ impl Inbound {
         // A SPIFFE ID is printable ASCII by its own rules.
         let peer_id = HeaderValue::from_str(peer.id.as_str())
             .unwrap_or_else(|_| HeaderValue::from_static("spiffe://unprintable"));
-        Rc::new(Self {
-            worker,
-            peer,
-            label,
-            peer_id,
-            allowed_by: RefCell::default(),
-            series: RefCell::default(),
-        })
+        let series = AtHand::new(worker.config.limits.metric_methods.get());
+        Rc::new(Self { worker, peer, label, peer_id, allowed_by: RefCell::default(), series })
     }
 
     async fn send(
@@ -208,14 +200,16 @@ impl Inbound {
 
         let allowed = self.allowed();
         // Whoever may not call takes up no name in the metrics.
-        let series = self.series(if allowed.is_ok() { head.uri.path() } else { "" });
+        let path = if allowed.is_ok() { head.uri.path() } else { "" };
+        let make = |path: &str| worker.shard.calls(Direction::Inbound, &self.label, path);
+        let series = self.series.get(path, make);
         let timeout = if asked.has_timeout { deadline::read(&head.headers) } else { Timeout::None };
         if timeout == Timeout::None {
             series.without_deadline();
         }
         let _ = record.set(Record::begin(series, begin));
         allowed?;
-        headers::check(asked.size, worker.header_list())?;
+        headers::check_size(asked.size, worker.header_list())?;
 
         let deadline = match timeout {
             Timeout::None => None,
@@ -258,23 +252,6 @@ impl Inbound {
         self.worker.authorize(&self.peer.id)?;
         *judged = present;
         Ok(())
-    }
-
-    fn series(&self, path: &str) -> Rc<CallSeries> {
-        let mut series = self.series.borrow_mut();
-        if let Some(known) = series.get(path) {
-            return known.clone();
-        }
-        // What is no gRPC path is counted as one, and kept as one, however long.
-        let path = labels::grpc_path(path).map_or("", |_| path);
-        if let Some(known) = series.get(path) {
-            return known.clone();
-        }
-        let made = self.worker.shard.calls(Direction::Inbound, &self.label, path);
-        if series.len() < self.worker.config.limits.metric_methods.get() {
-            series.insert(path.into(), made.clone());
-        }
-        made
     }
 }
 

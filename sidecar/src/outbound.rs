@@ -123,14 +123,14 @@ impl Outbound {
         };
         let upstream = worker.upstream(&name)?;
         let _ = context.peer.set(upstream.name.clone());
-        let series = upstream.series(head.uri.path(), |path| {
+        let series = upstream.series.get(head.uri.path(), |path| {
             worker.shard.calls(Direction::Outbound, &upstream.name, path)
         });
         if deadline.is_none() {
             series.without_deadline();
         }
         let _ = context.record.set(Record::begin(series, context.begin));
-        headers::check(asked.size, worker.header_list())?;
+        headers::check_size(asked.size, worker.header_list())?;
 
         let response = route::response_timeout(&upstream.config, &head);
         let connected = control.until(deadline, self.connect(&upstream, context.begin)).await?;

@@ -16,7 +16,7 @@ use http_body::Frame;
 
 use super::control::Control;
 use super::exchange::{Ended, Exchange};
-use super::headers::{self, Dialect};
+use super::headers::{self, Answered, Dialect};
 use super::record::{Record, Reporter};
 use super::web::Messages;
 use crate::fault::{Fault, Reason};
@@ -100,7 +100,7 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
     let refuse = |fault: &Fault, respond: &mut SendResponse<Bytes>| {
         reporter.fault(fault);
         answer(fault, &dialect, head_only, respond);
-        dialect.has_status().then_some(fault.code() as u8)
+        dialect.status_of(fault)
     };
     let mut exchange = match outcome {
         Ok(exchange) => exchange,
@@ -114,7 +114,9 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
         {
             // No window holds them back: more than a few are dropped, like large ones.
             interims += 1;
-            if interims <= INTERIMS && exchange.check_size(interim.headers()).is_ok() {
+            if interims <= INTERIMS
+                && exchange.check_size(headers::list_size(interim.headers())).is_ok()
+            {
                 edge.clean(interim.headers_mut());
                 let _ = respond.send_informational(interim);
             }
@@ -150,8 +152,9 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
         let before = pump.moved();
         let polled = pump.poll(cx, &mut |trailers| {
             edge.clean(trailers);
-            status = headers::grpc_status(trailers).or(status);
-            exchange.check_size(trailers)
+            let said = Answered::of(trailers);
+            status = said.status.or(status);
+            exchange.check_size(said.size)
         });
         if pump.moved() != before {
             exchange.progressed();
@@ -170,7 +173,7 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
         Err(Ended::CallerGone) => {}
         Err(Ended::Fault(fault)) => {
             reporter.fault(&fault);
-            set_status(dialect.has_status().then_some(fault.code() as u8));
+            set_status(dialect.status_of(&fault));
             break_off(&fault, &dialect, &mut pump);
         }
     }
@@ -244,7 +247,7 @@ pub async fn over_h1<S: Screen>(screen: Rc<S>, call: Call) -> Response<H1Answer>
                 Ended::CallerGone => broke_off(),
             };
             answer.reporter.fault(&fault);
-            answer.set_status(dialect.has_status().then_some(fault.code() as u8));
+            answer.set_status(dialect.status_of(&fault));
             // gRPC itself is refused here for coming over HTTP/1.1, and reads no status from it.
             let web = trailers_only(&fault, &dialect).filter(|_| dialect != Dialect::Grpc);
             let (parts, body) = match web {
@@ -310,12 +313,13 @@ impl http_body::Body for H1Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = &mut *self;
-        let State::Open(open) = &mut this.state else {
-            let State::Whole(bytes) = &mut this.state else { return Poll::Ready(None) };
-            let bytes = std::mem::take(bytes);
-            return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+        let Open { body, exchange, owed, left, messages } = match &mut this.state {
+            State::Open(open) => &mut **open,
+            State::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+            }
         };
-        let Open { body, exchange, owed, left, messages } = &mut **open;
         let owed_now = std::mem::take(owed);
         if owed_now > 0 {
             body.release(owed_now);

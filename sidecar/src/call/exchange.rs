@@ -20,6 +20,7 @@ use super::control::Control;
 use super::headers::{self, Answered};
 use crate::fault::{Code, Fault, REASON_HEADER, Reason};
 use crate::outbound::endpoint::Pending;
+use crate::resilience::outcome::Outcome;
 use crate::transport::body::{Body, BodyError};
 use crate::transport::pool::Lease;
 use crate::transport::pump::{End, Pump};
@@ -85,7 +86,7 @@ pub struct Exchange {
 enum Wait {
     Deadline,
     Head,
-    /// The moves that were counted when it was set.
+    /// What had moved when it was set.
     Idle(u64),
 }
 
@@ -132,21 +133,7 @@ impl Exchange {
         let (parts, body) = match &mut self.answer {
             Answer::H2(response, _) => {
                 let response = ready!(Pin::new(response).poll(cx));
-                let response = match response {
-                    Ok(response) => response,
-                    Err(e) => {
-                        // A reset of this call alone may be the method's own way.
-                        let refused = e.reason() == Some(h2::Reason::REFUSED_STREAM);
-                        let pending = self.pending.take();
-                        if let Some(pending) = pending.filter(|_| refused || !e.is_reset()) {
-                            pending.failed();
-                        }
-                        return Poll::Ready(Err(
-                            Fault::from_h2(format_args!("{}", self.whom), &e).into()
-                        ));
-                    }
-                };
-                let (parts, stream) = response.into_parts();
+                let (parts, stream) = response.map_err(|e| self.lost(e))?.into_parts();
                 (parts, Body::from_h2(stream))
             }
             Answer::H1(response, _) => {
@@ -171,8 +158,18 @@ impl Exchange {
                 pending.answered();
             }
         }
-        headers::check(self.answered.size, self.limits.header_list)?;
+        self.check_size(self.answered.size)?;
         Poll::Ready(Ok((parts, body)))
+    }
+
+    /// The answer will not come.
+    fn lost(&mut self, error: h2::Error) -> Fault {
+        // A reset of this call alone may be the method's own way.
+        let is_own = error.is_reset() && error.reason() != Some(h2::Reason::REFUSED_STREAM);
+        if let Some(pending) = self.pending.take_if(|_| !is_own) {
+            pending.failed();
+        }
+        self.broken(&BodyError::H2(error))
     }
 
     /// Everything beside the answer: the request's rest, the control, the clock. To be polled
@@ -187,11 +184,12 @@ impl Exchange {
             }
             let polled = upload.poll(cx, &mut |trailers| {
                 headers::strip_reserved(trailers);
-                headers::check_size(trailers, limit)
+                headers::check_size(headers::list_size(trailers), limit)
             });
-            self.moved += upload.moved() - before;
+            let moved = upload.moved() - before;
+            self.moved += moved;
             if let (Answer::H2(_, lease), false) = (&mut self.answer, self.has_head) {
-                lease.owe(upload.take_sent());
+                lease.owe(moved as usize);
             }
             let stalled = upload.is_stalled();
             match polled {
@@ -224,15 +222,15 @@ impl Exchange {
         self.answered
     }
 
-    /// Refuses headers of the answer that are over the limit.
+    /// Refuses headers of the answer of a size over the limit.
     ///
     /// # Errors
     /// `too_large`.
-    pub fn check_size(&self, headers: &HeaderMap) -> Result<(), Fault> {
-        headers::check_size(headers, self.limits.header_list)
+    pub fn check_size(&self, size: usize) -> Result<(), Fault> {
+        headers::check_size(size, self.limits.header_list)
     }
 
-    /// Tells that a piece of the answer went on.
+    /// Tells that something of the answer went on.
     pub fn progressed(&mut self) {
         self.moved += 1;
     }
@@ -280,7 +278,7 @@ impl Exchange {
         [deadline, head, idle].into_iter().flatten().min_by_key(|(_, at)| *at)
     }
 
-    /// Pieces that moved so far, either way.
+    /// Grows with whatever moves, either way.
     fn moved(&self) -> u64 {
         match &self.answer {
             Answer::H1(_, up) => self.moved + up.get(),
@@ -309,14 +307,14 @@ impl Exchange {
 /// Whether an answer's head is a failure that took no work: what comes quickly because nothing was
 /// done says nothing good of the endpoint.
 fn failed_at_once(answered: &Answered, head: &HeaderMap, is_all: bool) -> bool {
-    const OF_THE_CALLEE: [Reason; 4] =
-        [Reason::AppUnreachable, Reason::Overloaded, Reason::Draining, Reason::UpstreamReset];
-    let reason = if answered.has_reason { head.get(&REASON_HEADER) } else { None };
-    match reason {
-        // The others are the caller's own doing: denied, malformed, too large, too late.
-        Some(reason) => OF_THE_CALLEE.iter().any(|of| reason == of.as_str()),
-        None => is_all && answered.status == Some(Code::Unavailable as u8),
-    }
+    let outcome = if answered.has_reason {
+        let reason = head.get(&REASON_HEADER).and_then(|name| Reason::named(name.as_bytes()));
+        reason.map(Outcome::of_reason)
+    } else {
+        let status = answered.status.filter(|_| is_all);
+        status.map(|status| Outcome::of_status(Code::from(i32::from(status))))
+    };
+    outcome == Some(Outcome::Down)
 }
 
 impl fmt::Debug for Exchange {

@@ -67,22 +67,18 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// The size of a header list as RFC 9113 §6.5.2 counts it.
 pub fn list_size(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+    headers.iter().map(|(name, value)| field_size(name, value)).sum()
 }
 
-/// Refuses a header list over the limit.
-///
-/// # Errors
-/// `too_large`.
-pub fn check_size(headers: &HeaderMap, limit: usize) -> Result<(), Fault> {
-    check(list_size(headers), limit)
+fn field_size(name: &HeaderName, value: &HeaderValue) -> usize {
+    name.as_str().len() + value.len() + 32
 }
 
 /// Refuses a header list of a size over the limit.
 ///
 /// # Errors
 /// `too_large`.
-pub fn check(size: usize, limit: usize) -> Result<(), Fault> {
+pub fn check_size(size: usize, limit: usize) -> Result<(), Fault> {
     if size <= limit {
         return Ok(());
     }
@@ -117,9 +113,9 @@ impl Dialect {
         }
     }
 
-    /// Whether a fault is told in gRPC's terms.
-    pub fn has_status(&self) -> bool {
-        *self != Dialect::Http
+    /// The gRPC status that a caller reads of a fault; none where it reads HTTP's.
+    pub fn status_of(&self, fault: &Fault) -> Option<u8> {
+        (*self != Dialect::Http).then_some(fault.code() as u8)
     }
 }
 
@@ -150,7 +146,7 @@ impl Asked {
         };
         let mut has_type = false;
         for (name, value) in headers {
-            found.size += name.as_str().len() + value.len() + 32;
+            found.size += field_size(name, value);
             if name == CONTENT_TYPE {
                 if !has_type {
                     found.dialect = Dialect::of_type(value);
@@ -168,7 +164,7 @@ impl Asked {
     }
 }
 
-/// What is looked for in the head of an answer, found in one pass.
+/// What is looked for in the head or the trailers of an answer, found in one pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answered {
     /// The list's size as RFC 9113 §6.5.2 counts it.
@@ -182,13 +178,14 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// Of this head.
+    /// Of this head, or of these trailers.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
         for (name, value) in headers {
-            found.size += name.as_str().len() + value.len() + 32;
+            found.size += field_size(name, value);
             if name == GRPC_STATUS {
-                found.status = value.to_str().ok().and_then(|value| value.parse().ok());
+                let stated = || value.to_str().ok()?.parse().ok();
+                found.status = found.status.or_else(stated);
             } else if name == REASON_HEADER {
                 found.has_reason = true;
             } else if name == CONTENT_LENGTH {
@@ -197,12 +194,6 @@ impl Answered {
         }
         found
     }
-}
-
-/// The `grpc-status` that headers or trailers state.
-pub fn grpc_status(headers: &HeaderMap) -> Option<u8> {
-    let value: &HeaderValue = headers.get(&GRPC_STATUS)?;
-    value.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]

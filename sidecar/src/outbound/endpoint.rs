@@ -82,9 +82,24 @@ impl Endpoint {
 
 /// A call that waits for its response head: counted in every limit that says "in flight".
 pub struct Pending {
-    endpoint: Option<(Rc<Endpoint>, Instant)>,
+    endpoint: Rc<Endpoint>,
+    begin: Instant,
+    end: End,
     _in_endpoint: Count,
     in_upstream: Option<Count>,
+}
+
+/// What the end of the wait tells of the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Its speed.
+    Answered,
+    /// That it took no work, or lost it.
+    Failed,
+    /// That it is no quicker than it was waited for.
+    GivenUp,
+    /// Nothing.
+    Unsent,
 }
 
 /// One more in a count of the whole process, until it is dropped.
@@ -110,7 +125,8 @@ impl Pending {
     /// A call that is about to go to this endpoint.
     pub fn new(endpoint: Rc<Endpoint>, in_endpoint: Count, now: Instant) -> Self {
         endpoint.in_flight.set(endpoint.in_flight.get() + 1);
-        Self { endpoint: Some((endpoint, now)), _in_endpoint: in_endpoint, in_upstream: None }
+        let end = End::GivenUp;
+        Self { endpoint, begin: now, end, _in_endpoint: in_endpoint, in_upstream: None }
     }
 
     /// Keeps its place in the upstream's count, too.
@@ -120,38 +136,39 @@ impl Pending {
 
     /// Nothing was sent, and not by a failure: it tells nothing of the endpoint's speed.
     pub fn unsent(mut self) {
-        if let Some((endpoint, _)) = self.endpoint.take() {
-            endpoint.in_flight.set(endpoint.in_flight.get() - 1);
-        }
+        self.end = End::Unsent;
     }
 
     /// The endpoint failed: it took no work, or lost it.
-    pub fn failed(self) {
-        if let Some((endpoint, _)) = &self.endpoint {
-            endpoint.failed.set(Some(Instant::now()));
-        }
+    pub fn failed(mut self) {
+        self.end = End::Failed;
     }
 
     /// The head came: the time it took is the endpoint's speed.
     pub fn answered(mut self) {
-        if let Some((endpoint, sent)) = self.endpoint.take() {
-            let now = Instant::now();
-            endpoint.failed.set(None);
-            endpoint.ewma.borrow_mut().observe(now - sent, now);
-            endpoint.in_flight.set(endpoint.in_flight.get() - 1);
-        }
+        self.end = End::Answered;
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some((endpoint, sent)) = self.endpoint.take() {
-            // No answer came: at least as slow as it was waited for, and never a quick success,
-            // so that an endpoint that fails at once does not draw every call.
-            let now = Instant::now();
-            let waited = (now - sent).max(Duration::from_millis(100));
-            endpoint.ewma.borrow_mut().observe(waited, now);
-            endpoint.in_flight.set(endpoint.in_flight.get() - 1);
+        let Self { endpoint, begin, end, .. } = self;
+        endpoint.in_flight.set(endpoint.in_flight.get() - 1);
+        if *end == End::Unsent {
+            return;
         }
+        let now = Instant::now();
+        let mut took = now - *begin;
+        match end {
+            End::Answered => endpoint.failed.set(None),
+            End::Failed => endpoint.failed.set(Some(now)),
+            End::GivenUp | End::Unsent => {}
+        }
+        if *end != End::Answered {
+            // At least as slow as it was waited for, and never a quick success, so that an endpoint
+            // that fails at once does not draw every call.
+            took = took.max(Duration::from_millis(100));
+        }
+        endpoint.ewma.borrow_mut().observe(took, now);
     }
 }

@@ -1,7 +1,8 @@
 //! One upstream as one worker knows it: its endpoints, and the choice among them.
 //!
 //! An endpoint that cannot be connected is out until a connection in the background succeeds. The
-//! choice looks at two endpoints, however many there are.
+//! choice looks at two endpoints, however many there are, and at more only where those are full or
+//! have just failed.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use foldhash::fast::RandomState as FastHash;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
@@ -19,8 +19,7 @@ use super::endpoint::{Count, Endpoint};
 use crate::config;
 use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
-use crate::telemetry::labels;
-use crate::telemetry::metrics::CallSeries;
+use crate::telemetry::metrics::AtHand;
 use crate::transport::pool::{ConnectFault, ConnectStage, Pool};
 
 /// The first wait before an endpoint that is down is tried again; doubled up to the last.
@@ -38,13 +37,12 @@ pub struct Upstream {
     /// Those that calls go to.
     up: RefCell<Vec<Rc<Endpoint>>>,
     arrived: Notify,
-    /// Methods that metrics tell apart.
-    methods: usize,
-    series: RefCell<HashMap<Box<str>, Rc<CallSeries>, FastHash>>,
+    /// Its methods in the metrics.
+    pub series: AtHand,
 }
 
 impl Upstream {
-    /// An upstream that nothing is known of yet.
+    /// An upstream that nothing is known of yet, of which metrics tell so many `methods` apart.
     pub fn new(name: &str, config: Arc<config::Upstream>, methods: usize) -> Rc<Self> {
         Rc::new(Self {
             name: name.into(),
@@ -53,8 +51,7 @@ impl Upstream {
             endpoints: RefCell::default(),
             up: RefCell::default(),
             arrived: Notify::new(),
-            methods,
-            series: RefCell::default(),
+            series: AtHand::new(methods),
         })
     }
 
@@ -173,24 +170,6 @@ impl Upstream {
         spawn_local(bring_back(Rc::downgrade(self), Rc::downgrade(endpoint)));
     }
 
-    /// The series of a method, kept at hand.
-    pub fn series(&self, path: &str, make: impl FnOnce(&str) -> Rc<CallSeries>) -> Rc<CallSeries> {
-        let mut series = self.series.borrow_mut();
-        if let Some(known) = series.get(path) {
-            return known.clone();
-        }
-        // What is no gRPC path is counted as one, and kept as one, however long.
-        let path = labels::grpc_path(path).map_or("", |_| path);
-        if let Some(known) = series.get(path) {
-            return known.clone();
-        }
-        let made = make(path);
-        if series.len() < self.methods {
-            series.insert(path.into(), made.clone());
-        }
-        made
-    }
-
     /// New calls go out on new connections.
     pub fn retire_connections(&self) {
         for endpoint in self.endpoints.borrow().iter() {
@@ -207,7 +186,7 @@ impl Upstream {
         }
         let up = self.up.borrow();
         // What is only full is not broken.
-        if let Some(one) = up.first().filter(|_| !up.iter().any(|one| self.has_room(one))) {
+        if let Some(one) = up.first().filter(|_| up.iter().all(|one| !self.has_room(one))) {
             let limit = self.config.in_flight_per_endpoint.get();
             let message = format!("{limit} calls wait for an answer of {} already", one.whom);
             return Fault::undelivered(Reason::Overloaded, message);

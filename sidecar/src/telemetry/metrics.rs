@@ -4,6 +4,7 @@
 //! someone scrapes. Invariant: what is exposed is bounded by [`Bounds`], whatever comes over the
 //! wire.
 
+mod at_hand;
 mod cells;
 mod control;
 mod names;
@@ -26,6 +27,7 @@ use self::names::Names;
 use self::process::Process;
 use self::scrape::Scrape;
 
+pub use self::at_hand::AtHand;
 pub use self::control::SnapshotAge;
 pub use self::plain::to_plain;
 pub use self::shard::{CallSeries, Shard};

@@ -21,14 +21,22 @@ pub struct Keepalive {
     pub timeout: Duration,
 }
 
+/// Ends once the connection is dead; `streams` counts those open on it. Never, where no PINGs are
+/// wanted.
+pub async fn watch(
+    keepalive: Option<Keepalive>,
+    pings: Option<PingPong>,
+    activity: &Activity,
+    streams: impl Fn() -> usize,
+) {
+    match (keepalive, pings) {
+        (Some(keepalive), Some(pings)) => keepalive.watch(pings, activity, streams).await,
+        _ => pending().await,
+    }
+}
+
 impl Keepalive {
-    /// Ends once the connection is dead; `streams` counts those open on it.
-    pub async fn watch(
-        self,
-        mut pings: PingPong,
-        activity: &Activity,
-        streams: impl Fn() -> usize,
-    ) {
+    async fn watch(self, mut pings: PingPong, activity: &Activity, streams: impl Fn() -> usize) {
         let mut silent = 0;
         let mut seen = activity.reads();
         loop {

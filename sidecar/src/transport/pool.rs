@@ -5,9 +5,8 @@
 //! Calls share the oldest connection that takes them, as frames that go out together cost least.
 //! Another one opens when streams run out, or when on each of the present ones a call has been
 //! stalled on flow control for a while or much is without an answer, so that one stalled call never
-//! stops others. An attempt
-//! belongs to the pool: a caller that gives up does not end it, and whoever watches the pool hears
-//! of its failure.
+//! stops others. An attempt belongs to the pool: a caller that gives up does not end it, and whoever
+//! watches the pool hears of its failure.
 
 mod connection;
 
@@ -23,7 +22,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::io::{Activity, Io, Watched};
-use super::keepalive::Keepalive;
+use super::keepalive::{self, Keepalive};
 use connection::Connection;
 pub use connection::Lease;
 
@@ -289,14 +288,7 @@ impl Pool {
         let keepalive = self.settings.keepalive;
         let lifetime = lifetime(Rc::downgrade(self), Rc::downgrade(&connection), not_after);
         spawn_local(async move {
-            let dead = async {
-                match (keepalive, pings) {
-                    (Some(keepalive), Some(pings)) => {
-                        keepalive.watch(pings, &activity, || streams.get()).await;
-                    }
-                    _ => pending().await,
-                }
-            };
+            let dead = keepalive::watch(keepalive, pings, &activity, || streams.get());
             // What is dropped here takes the connection's calls with it.
             let lifetime = async {
                 lifetime.await;

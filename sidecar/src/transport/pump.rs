@@ -24,12 +24,10 @@ pub struct Pump {
     found: Option<Found>,
     /// The held piece is the body's last.
     last: bool,
-    /// Pieces that went on; what only asks "did anything move" compares this.
+    /// Bytes that went on.
     moved: u64,
     /// A last piece of so many bytes need not wait for the window.
     ahead: usize,
-    /// Bytes that went on since somebody asked.
-    sent: usize,
     /// Told each piece that goes on, where somebody must know where messages end.
     messages: Option<Messages>,
 }
@@ -67,7 +65,6 @@ impl Pump {
             last: false,
             moved: 0,
             ahead: 0,
-            sent: 0,
             messages: None,
         }
     }
@@ -77,7 +74,7 @@ impl Pump {
         !self.held.is_empty()
     }
 
-    /// Pieces that went on so far.
+    /// Bytes that went on so far.
     pub fn moved(&self) -> u64 {
         self.moved
     }
@@ -148,19 +145,13 @@ impl Pump {
         self.ahead = bytes;
     }
 
-    /// The bytes that went on since this was asked last.
-    pub fn take_sent(&mut self) -> usize {
-        std::mem::take(&mut self.sent)
-    }
-
     /// Hands on a small last piece without a look at the window: nothing that could pile up comes
     /// after it, and a new stream has none before its head has gone out.
     fn send_last(&mut self, data: Bytes) -> End {
         let n = data.len();
         let sent = self.sink.send_data(data, true);
         self.body.release(n);
-        self.moved += 1;
-        self.sent += n;
+        self.moved += n as u64;
         close(sent)
     }
 
@@ -208,8 +199,7 @@ impl Pump {
             }
             self.sink.send_data(piece, self.last && self.held.is_empty())?;
             self.body.release(n);
-            self.moved += 1;
-            self.sent += n;
+            self.moved += n as u64;
         }
         Poll::Ready(Ok(()))
     }

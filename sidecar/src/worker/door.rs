@@ -57,6 +57,11 @@ impl Door {
         self.distrusted.get()
     }
 
+    /// Whether it lets no new call in.
+    pub fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
     /// Whether it is closing; else the task is woken when it is.
     pub fn poll_closing(&self, cx: &mut Context<'_>) -> bool {
         if !self.closing.get() {

@@ -16,10 +16,10 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::door::Door;
 use crate::call::carry::{self, Call, Screen};
-use crate::call::control::{Calls, Unheard};
+use crate::call::control::Unheard;
 use crate::transport::body::Body;
 use crate::transport::io::{Activity, Io, Protocol, Watched, detect};
-use crate::transport::keepalive::Keepalive;
+use crate::transport::keepalive::{self, Keepalive};
 use crate::transport::pool::{HEADER_SLACK, SMALL_FRAMES};
 
 /// Streams that one connection may make us reset by breaking the protocol, in its whole life.
@@ -67,7 +67,7 @@ pub async fn connection<S: Screen>(
 ) {
     let activity = Rc::new(Activity::default());
     // One that came after the door had closed still says for a moment what it came for.
-    let late = poll_fn(|cx| Poll::Ready(door.poll_closing(cx))).await;
+    let late = door.is_closing();
     let (protocol, io) = match protocol {
         Some(protocol) => (protocol, Watched::new(io, activity.clone())),
         None => {
@@ -137,7 +137,8 @@ async fn h2<S: Screen>(
         .max_send_buffer_size(settings.stream_window as usize);
     let handshake = builder.handshake::<_, Bytes>(io);
     let Ok(Ok(mut http2)) = timeout(settings.first_bytes(late), handshake).await else { return };
-    let keepalive = keepalive(settings.keepalive, http2.ping_pong(), activity, &door.calls);
+    let pings = http2.ping_pong();
+    let keepalive = keepalive::watch(settings.keepalive, pings, activity, || door.calls.len());
     let mut keepalive = pin!(keepalive);
     let mut farewell: Option<Farewell> = None;
     // Clients send no call at all once they have read a GOAWAY.
@@ -172,12 +173,12 @@ async fn h2<S: Screen>(
                 Poll::Pending => break,
             }
         }
-        if let Some(farewell) = &mut farewell {
-            let empty = door.calls.poll_empty(cx);
-            // Whom we trust no more holds nothing open by reading slowly, or by asking for more.
-            let trusted = !door.is_distrusted();
-            let writes = if trusted { activity.writes() } else { 0 };
-            if farewell.is_over(empty, trusted && activity.is_blocked(), writes, cx) {
+        if let Some(Farewell { silence, .. }) = &mut farewell {
+            // Who reads slowly has the time of the drain, if we trust him.
+            let reads_slowly = activity.is_blocked() && !door.is_distrusted();
+            if !door.calls.poll_empty(cx) || reads_slowly {
+                silence.end();
+            } else if silence.poll(settings.farewell, written(door, activity), cx).is_ready() {
                 return Poll::Ready(());
             }
         }
@@ -188,53 +189,50 @@ async fn h2<S: Screen>(
 
 /// The end of a connection that takes no more calls, whatever the other end does.
 struct Farewell {
-    within: Duration,
     /// Until then, calls may come that crossed our GOAWAY on the way.
     said: Option<Pin<Box<Sleep>>>,
-    /// How much was written when no call was open any more, and how long nothing may be since.
-    silence: Option<(u64, Pin<Box<Sleep>>)>,
+    silence: Silence,
 }
 
 impl Farewell {
     fn begin(within: Duration) -> Self {
-        Self { within, said: Some(Box::pin(sleep(within))), silence: None }
+        Self { said: Some(Box::pin(sleep(within))), silence: Silence::default() }
     }
 
     fn is_said(&mut self, cx: &mut Context<'_>) -> bool {
         self.said.take_if(|said| said.as_mut().poll(cx).is_ready());
         self.said.is_none()
     }
+}
 
-    /// Whether no call is open, nothing waits to go out, and nothing does.
-    fn is_over(&mut self, empty: bool, blocked: bool, writes: u64, cx: &mut Context<'_>) -> bool {
-        if !empty || blocked {
-            self.silence = None;
-            return false;
-        }
-        loop {
-            let begin = || (writes, Box::pin(sleep(self.within)));
-            let (seen, silence) = self.silence.get_or_insert_with(begin);
-            if silence.as_mut().poll(cx).is_pending() {
-                return false;
-            }
-            if *seen == writes {
-                return true;
-            }
-            self.silence = None;
-        }
+/// How long nothing went out, told from a counter of writes.
+#[derive(Default)]
+struct Silence(Option<Listening>);
+
+struct Listening {
+    writes: u64,
+    limit: Duration,
+    over: Pin<Box<Sleep>>,
+}
+
+impl Silence {
+    /// Ready once nothing went out for so long; begins anew with each write, and with another
+    /// limit.
+    fn poll(&mut self, limit: Duration, writes: u64, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.take_if(|it| (it.writes, it.limit) != (writes, limit));
+        let begin = || Listening { writes, limit, over: Box::pin(sleep(limit)) };
+        self.0.get_or_insert_with(begin).over.as_mut().poll(cx)
+    }
+
+    /// Nobody waits for anything.
+    fn end(&mut self) {
+        self.0 = None;
     }
 }
 
-async fn keepalive(
-    keepalive: Option<Keepalive>,
-    pings: Option<h2::PingPong>,
-    activity: &Activity,
-    calls: &Calls,
-) {
-    match (keepalive, pings) {
-        (Some(keepalive), Some(pings)) => keepalive.watch(pings, activity, || calls.len()).await,
-        _ => pending().await,
-    }
+/// What was written to the other end; whom we trust no more holds nothing open by taking it.
+fn written(door: &Door, activity: &Activity) -> u64 {
+    if door.is_distrusted() { 0 } else { activity.writes() }
 }
 
 async fn h1<S: Screen>(
@@ -260,8 +258,8 @@ async fn h1<S: Screen>(
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     let mut told = false;
-    // Runs while the caller takes nothing of what waits for it.
-    let mut stalled: Option<(u64, Pin<Box<Sleep>>)> = None;
+    // While the caller takes nothing of what waits for it.
+    let mut silence = Silence::default();
     poll_fn(|cx| {
         // Once one has begun, hyper lets no further one in, and writes the answer to its end.
         if door.is_distrusted() && !begun.get() {
@@ -291,13 +289,10 @@ async fn h1<S: Screen>(
         };
         let limit = if told { Some(settings.farewell) } else { settings.stalled };
         let (true, Some(limit)) = (waits, limit) else {
-            stalled = None;
+            silence.end();
             return Poll::Pending;
         };
-        let writes = if door.is_distrusted() { 0 } else { activity.writes() };
-        stalled.take_if(|(seen, _)| *seen != writes);
-        let (_, stalled) = stalled.get_or_insert_with(|| (writes, Box::pin(sleep(limit))));
-        stalled.as_mut().poll(cx)
+        silence.poll(limit, written(door, activity), cx)
     })
     .await;
 }
