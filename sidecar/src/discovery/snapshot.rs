@@ -9,6 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use certs::SpiffeId;
+use tokio::time::Instant;
+
+use crate::resilience::breaker::{Breaker, Resting};
+use crate::resilience::budget::Budget;
+use crate::resilience::moment::Clock;
 
 /// All that is known of one upstream.
 #[derive(Debug)]
@@ -37,8 +42,14 @@ pub struct Endpoint {
 }
 
 /// Per-process counts of one upstream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct UpstreamState {
+    /// The time that its counts speak of.
+    pub clock: Clock,
+    /// What may be sent again.
+    pub budget: Budget,
+    /// How many breakers of its endpoints are not closed.
+    pub resting: Arc<Resting>,
     /// Calls whose response head is still to come.
     pub in_flight: Arc<AtomicUsize>,
     /// Set by a worker at each call, cleared by whoever drops idle names.
@@ -46,10 +57,33 @@ pub struct UpstreamState {
 }
 
 /// Per-process counts of one endpoint.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct EndpointState {
     /// Calls whose response head is still to come.
     pub in_flight: Arc<AtomicUsize>,
+    /// Lets it rest while it fails.
+    pub breaker: Breaker,
+}
+
+impl Default for UpstreamState {
+    /// Nothing was called yet; time counts from now on.
+    fn default() -> Self {
+        Self {
+            clock: Clock::new(Instant::now()),
+            budget: Budget::default(),
+            resting: Arc::default(),
+            in_flight: Arc::default(),
+            used: AtomicBool::default(),
+        }
+    }
+}
+
+impl EndpointState {
+    /// Of an endpoint that nothing is known of yet.
+    fn new(of: &UpstreamState) -> Arc<Self> {
+        let breaker = Breaker::new(of.resting.clone());
+        Arc::new(Self { in_flight: Arc::default(), breaker })
+    }
 }
 
 impl Upstream {
@@ -65,14 +99,15 @@ impl Upstream {
             .flat_map(|previous| &previous.endpoints)
             .map(|endpoint| ((endpoint.address, &endpoint.identity), &endpoint.state))
             .collect();
+        let of = previous.map_or_else(Arc::default, |previous| previous.state.clone());
         let endpoints = endpoints
             .into_iter()
             .map(|(address, identity, sni)| {
                 let state = known.get(&(address, &identity)).map(|&state| state.clone());
-                Endpoint { address, identity, sni, state: state.unwrap_or_default() }
+                let state = state.unwrap_or_else(|| EndpointState::new(&of));
+                Endpoint { address, identity, sni, state }
             })
             .collect();
-        let state = previous.map_or_else(Arc::default, |previous| previous.state.clone());
-        Self { name, endpoints, critical, state }
+        Self { name, endpoints, critical, state: of }
     }
 }

@@ -1,12 +1,29 @@
 //! A point in time that fits into an atomic.
 //!
-//! Its origin is one per process: whoever reads the clock measures from there, so that what
-//! workers share speaks of the same time.
+//! Whatever workers share has one origin ([`Clock`]), so that all of them speak of the same time.
 
 use std::ops::Add;
 use std::time::Duration;
 
-/// Nanoseconds since the process's origin; lasts 584 years.
+use tokio::time::Instant;
+
+/// Where moments are counted from.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Counts from this time on.
+    pub fn new(origin: Instant) -> Self {
+        Self(origin)
+    }
+
+    /// This time; the origin where it is earlier.
+    pub fn moment(self, at: Instant) -> Moment {
+        Moment::after_origin(at.saturating_duration_since(self.0))
+    }
+}
+
+/// Nanoseconds since an origin; lasts 584 years.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
 
