@@ -11,6 +11,7 @@ mod health;
 pub mod hold;
 mod identity;
 mod intentions;
+pub mod methods;
 mod outage;
 mod probe;
 mod registration;

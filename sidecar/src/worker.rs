@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::call::headers::Dialect;
 use crate::config::{AppProtocol, Config, Endpoints, ServiceName};
+use crate::discovery::methods::Methods;
 use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
 use crate::inbound::Refused;
@@ -322,6 +323,14 @@ impl Worker {
             Pool::new(Box::new(connect), self.to_mesh.clone())
         };
         upstream.apply(snapshot, pool, Instant::now());
+    }
+
+    /// What an upstream's descriptors say of its methods; of one that is not called, nothing is
+    /// kept.
+    pub fn set_methods(&self, name: &str, methods: Arc<Methods>) {
+        if let Some(upstream) = self.upstreams.borrow().get(name) {
+            upstream.set_methods(methods);
+        }
     }
 
     /// Drops an upstream that is called no more.

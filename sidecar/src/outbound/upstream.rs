@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::endpoint::{Count, Endpoint};
 use crate::config;
+use crate::discovery::methods::Methods;
 use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
 use crate::telemetry::metrics::AtHand;
@@ -37,6 +38,8 @@ pub struct Upstream {
     /// Those that calls go to.
     up: RefCell<Vec<Rc<Endpoint>>>,
     arrived: Notify,
+    /// What its descriptors say of its methods.
+    methods: RefCell<Arc<Methods>>,
     /// Its methods in the metrics.
     pub series: AtHand,
 }
@@ -51,6 +54,7 @@ impl Upstream {
             endpoints: RefCell::default(),
             up: RefCell::default(),
             arrived: Notify::new(),
+            methods: RefCell::default(),
             series: AtHand::new(methods),
         })
     }
@@ -69,6 +73,16 @@ impl Upstream {
     /// The present snapshot, if there is one.
     pub fn present(&self) -> Option<Arc<snapshot::Upstream>> {
         self.snapshot.borrow().clone()
+    }
+
+    /// Whether a call of this path may be sent twice, as far as the upstream's descriptors say.
+    pub fn is_idempotent(&self, path: &str) -> bool {
+        self.methods.borrow().is_idempotent(path)
+    }
+
+    /// Takes in what the upstream's descriptors say.
+    pub fn set_methods(&self, methods: Arc<Methods>) {
+        *self.methods.borrow_mut() = methods;
     }
 
     /// Takes a snapshot in. Endpoints that stay keep their connections; calls on one that goes

@@ -16,6 +16,7 @@ use tokio::task::spawn_local;
 
 use super::{Shared, Worker};
 use crate::config::{Config, ServiceName};
+use crate::discovery::methods::Methods;
 use crate::discovery::snapshot::Upstream;
 use crate::inbound::{self, authorize::Intentions};
 use crate::outbound;
@@ -33,6 +34,7 @@ enum News {
     Identity(Arc<Identity>),
     Intentions(Arc<Intentions>),
     Upstream(Arc<Upstream>),
+    Methods(Arc<str>, Arc<Methods>),
     Forget(Arc<str>),
     Drain(Direction),
     Cut(Direction),
@@ -147,6 +149,11 @@ impl Fleet {
         self.tell(News::Upstream(upstream)).await;
     }
 
+    /// What an upstream's descriptors say of its methods.
+    pub async fn methods(&self, upstream: Arc<str>, methods: Arc<Methods>) {
+        self.tell(News::Methods(upstream, methods)).await;
+    }
+
     /// An upstream that is called no more.
     pub async fn forget(&self, name: Arc<str>) {
         self.tell(News::Forget(name)).await;
@@ -259,6 +266,7 @@ fn hear(worker: &Worker, news: News) {
         News::Identity(identity) => worker.set_identity(identity),
         News::Intentions(intentions) => worker.set_intentions(intentions),
         News::Upstream(snapshot) => worker.set_upstream(snapshot),
+        News::Methods(name, methods) => worker.set_methods(&name, methods),
         News::Forget(name) => worker.forget_upstream(&name),
         News::Drain(direction) => worker.drain(direction),
         News::Cut(direction) => worker.cut(direction),
