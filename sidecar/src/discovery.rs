@@ -36,6 +36,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::worker::fleet::Fleet;
 use hold::Hold;
+use methods::inquiry::Inquirer;
 use watched::Watched;
 
 /// What the control thread does with Consul.
@@ -45,6 +46,8 @@ pub struct Control {
     fleet: Arc<Fleet>,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
+    /// Learns which methods of upstreams are idempotent.
+    inquirer: Inquirer,
     /// One for all that is watched: Consul is one.
     hold: watch::Sender<Hold>,
     /// Whether the workers know who may call.
@@ -66,6 +69,7 @@ impl Control {
         fleet: &Arc<Fleet>,
         metrics: &Arc<Metrics>,
         readiness: &Arc<Readiness>,
+        inquirer: &Inquirer,
     ) -> Result<Arc<Self>, ConfigError> {
         Ok(Arc::new(Self {
             config: config.clone(),
@@ -73,6 +77,7 @@ impl Control {
             fleet: fleet.clone(),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
+            inquirer: inquirer.clone(),
             hold: watch::Sender::new(Hold::default()),
             guarded: watch::Sender::new(false),
             leaving: watch::Sender::new(false),

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::admin;
 use crate::config::{Config, IdentitySource};
 use crate::discovery::Control;
+use crate::discovery::methods::inquiry::Inquirer;
 use crate::inbound::authorize::{Action, Intentions};
 use crate::telemetry::labels::Direction;
 use crate::telemetry::metrics::{Bounds, Metrics};
@@ -99,9 +100,10 @@ async fn control(config: Arc<Config>) -> Result<(), RunError> {
         let tls_min = config.identity.tls_min;
         files::start(paths, tls_min, &fleet, &metrics, &readiness).await?;
     }
-    statics::start(&config, &fleet).await?;
+    let inquirer = Inquirer::new(sockets.outbound, fleet.clone());
+    statics::start(&config, &fleet, &inquirer).await?;
     let consul = match &config.consul {
-        Some(at) => Some(Control::new(&config, at, &fleet, &metrics, &readiness)?),
+        Some(at) => Some(Control::new(&config, at, &fleet, &metrics, &readiness, &inquirer)?),
         None => {
             fleet.intentions(Arc::new(without_consul(&config))).await;
             None
@@ -222,6 +224,8 @@ struct Sockets {
     admin: TcpListener,
     /// Where the inbound side listens, where there is one.
     inbound: Option<SocketAddr>,
+    /// Where the app calls any upstream.
+    outbound: SocketAddr,
     calls: Vec<(TcpListener, Role, usize)>,
 }
 
@@ -245,12 +249,13 @@ impl Sockets {
             calls.push((listener, Role::Inbound, limits.inbound_connections.get()));
         }
         let listener = open("outbound.listen", config.outbound.socket_addr())?;
+        let outbound = listener.local_addr()?;
         calls.push((listener, Role::Outbound(None), loopback));
         for (name, upstream) in config.upstreams.named() {
             let Some(address) = upstream.listen else { continue };
             let listener = open(&format!("upstreams.{name}.listen"), address.socket_addr())?;
             calls.push((listener, Role::Outbound(Some(name.clone())), loopback));
         }
-        Ok(Self { admin, inbound: bound, calls })
+        Ok(Self { admin, inbound: bound, outbound, calls })
     }
 }

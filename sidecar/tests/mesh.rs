@@ -22,6 +22,8 @@ mod leaving;
 mod load;
 #[path = "launch/mark.rs"]
 mod mark;
+#[path = "mesh/methods.rs"]
+mod methods;
 #[path = "mesh/patterns.rs"]
 mod patterns;
 #[path = "peers/peer.rs"]

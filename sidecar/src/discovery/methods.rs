@@ -4,6 +4,9 @@
 //! A method that nothing is said of is not idempotent. What is read comes from other processes, so
 //! what is kept of it is bounded, and of a file nothing is decoded but what is asked for.
 
+mod ask;
+pub mod inquiry;
+
 use std::collections::BTreeSet;
 
 use prost::{DecodeError, Message};

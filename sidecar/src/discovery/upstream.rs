@@ -29,6 +29,7 @@ impl Control {
         let mut identities = self.fleet.identities();
         let mut hold = self.hold.subscribe();
         let mut known = Known::default();
+        let mut inquiry = self.inquirer.about(&name);
         let mut published: Option<(Endpoints, SpiffeId, Arc<Upstream>)> = None;
         let idle = self.config.timeouts.upstream_idle.duration();
         let mut called = Instant::now();
@@ -90,6 +91,7 @@ impl Control {
             count(EndpointStanding::Available, available);
             count(EndpointStanding::Critical, critical);
             self.fleet.upstream(snapshot.clone()).await;
+            inquiry.instances(snapshot.endpoints.iter().map(|endpoint| endpoint.address));
             published = Some((endpoints.clone(), own, snapshot));
         }
     }

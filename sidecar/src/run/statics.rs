@@ -7,6 +7,7 @@ use tokio::task::spawn_local;
 
 use super::RunError;
 use crate::config::{Config, Endpoints, IdentitySource};
+use crate::discovery::methods::inquiry::{Inquirer, Inquiry};
 use crate::discovery::snapshot::Upstream;
 use crate::worker::fleet::Fleet;
 
@@ -14,20 +15,38 @@ use crate::worker::fleet::Fleet;
 ///
 /// # Errors
 /// Where an upstream's identity is not stated and cannot be told from our own.
-pub(super) async fn start(config: &Arc<Config>, fleet: &Arc<Fleet>) -> Result<(), RunError> {
+pub(super) async fn start(
+    config: &Arc<Config>,
+    fleet: &Arc<Fleet>,
+    inquirer: &Inquirer,
+) -> Result<(), RunError> {
     if matches!(config.identity.source, IdentitySource::Files { .. }) {
-        return publish(config, fleet).await;
+        let inquiries = publish(config, fleet, inquirer).await?;
+        spawn_local(hold(inquiries));
+        return Ok(());
     }
-    let (config, fleet) = (config.clone(), fleet.clone());
+    let (config, fleet, inquirer) = (config.clone(), fleet.clone(), inquirer.clone());
     spawn_local(async move {
-        if let Err(e) = publish(&config, &fleet).await {
-            tracing::error!("{e}");
+        match publish(&config, &fleet, &inquirer).await {
+            Ok(inquiries) => hold(inquiries).await,
+            Err(e) => tracing::error!("{e}"),
         }
     });
     Ok(())
 }
 
-async fn publish(config: &Config, fleet: &Fleet) -> Result<(), RunError> {
+/// Their instances never change: the questions stand for as long as the sidecar runs.
+async fn hold(inquiries: Vec<Inquiry>) {
+    let _held = inquiries;
+    std::future::pending::<()>().await;
+}
+
+async fn publish(
+    config: &Config,
+    fleet: &Fleet,
+    inquirer: &Inquirer,
+) -> Result<Vec<Inquiry>, RunError> {
+    let mut inquiries = Vec::new();
     for (name, upstream) in config.upstreams.named() {
         let Endpoints::Static { addresses, identity } = &upstream.endpoints else { continue };
         let own = fleet.present_identity().await;
@@ -45,8 +64,11 @@ async fn publish(config: &Config, fleet: &Fleet) -> Result<(), RunError> {
         let endpoints = addresses.iter().map(|a| (a.socket_addr(), expected.clone(), sni.clone()));
         let snapshot = Upstream::succeed(None, name.as_str().into(), endpoints, 0);
         fleet.upstream(Arc::new(snapshot)).await;
+        let mut inquiry = inquirer.about_static(name);
+        inquiry.instances(addresses.iter().map(|address| address.socket_addr()));
+        inquiries.push(inquiry);
     }
-    Ok(())
+    Ok(inquiries)
 }
 
 /// A service of our own datacenter, namespace, partition and trust domain.

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use outrigger::config::Config;
 use outrigger::discovery::Control;
+use outrigger::discovery::methods::inquiry::Inquirer;
 use outrigger::telemetry::metrics::{Bounds, Metrics};
 use outrigger::telemetry::readiness::Readiness;
 use outrigger::worker::fleet::{Fleet, Role, listen};
@@ -128,7 +129,9 @@ impl Sidecar {
         let (demand, demanded) = mpsc::channel(64);
         let (fleet, threads) = Fleet::start(&config, &metrics, demand).unwrap();
         let settings = config.consul.as_ref().unwrap();
-        let control = Control::new(&config, settings, &fleet, &metrics, &readiness).unwrap();
+        let inquirer = Inquirer::new(out, fleet.clone());
+        let control =
+            Control::new(&config, settings, &fleet, &metrics, &readiness, &inquirer).unwrap();
         let mut tasks = control.start(demanded, bound);
         if let Some(listener) = inbound {
             tasks.spawn(fleet.clone().accept(listener, Role::Inbound, 1000));
