@@ -53,10 +53,7 @@ class Site:
         values = {side: ports[side] for side in SIDES} | more | {
             "app": self.app, "domain": TRUST_DOMAIN,
             "caller": self.authority.leaf("caller"), "echo": self.authority.leaf("echo")}
-        path = self.processes.folder / f"{name}-{file}"
-        path.write_text(string.Template((CONFIGS / file).read_text()
-                                        .replace("${...}", "$${...}")).substitute(values))
-        return str(path)
+        return filled(CONFIGS / file, self.processes.folder / f"{name}-{file}", values)
 
     def pair(self, name, argv):
         """Starts both sides, the inbound one first; `argv(side, ports)` is a side's command."""
@@ -64,6 +61,12 @@ class Site:
         proxies = {side: self.processes.spawn(f"{name}-{side}", argv(side, ports), ports[side])
                    for side in reversed(SIDES)}
         return Pair(ports["outbound"], ports["inbound"], {side: proxies[side] for side in SIDES})
+
+
+def filled(template, path, values):
+    """Writes a config to `path` with its places filled in."""
+    path.write_text(string.Template(template.read_text().replace("${...}", "$${...}")).substitute(values))
+    return str(path)
 
 
 def direct(site, _name):

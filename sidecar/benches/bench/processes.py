@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 BRING = ROOT / "sidecar" / "tests" / "peers" / "bring"
 
 
@@ -64,14 +65,22 @@ class Processes:
         self.folder = folder
         self.running = []
 
-    def spawn(self, name, argv, port):
-        """Starts a process and waits until it listens on `port`."""
-        log = self.folder / f"{name}.log"
+    def start(self, name, argv, stdout=None):
+        """Starts a process; what it says is added to its log."""
         # A sidecar reads OUTRIGGER_* as config: what is measured is what peers/ says.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("OUTRIGGER_")}
-        with log.open("wb") as sink:
-            process = subprocess.Popen(argv, stdout=sink, stderr=sink, env=environment, start_new_session=True)
+        with self.log(name).open("ab") as sink:
+            process = subprocess.Popen(argv, stdout=stdout or sink, stderr=sink, env=environment,
+                                       start_new_session=True)
         self.running.append(process)
+        return process
+
+    def log(self, name):
+        return self.folder / f"{name}.log"
+
+    def spawn(self, name, argv, port):
+        """Starts a process and waits until it listens on `port`."""
+        log, process = self.log(name), self.start(name, argv)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             if process.poll() is not None:
