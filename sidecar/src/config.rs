@@ -7,6 +7,7 @@
 
 mod address;
 pub(crate) mod amount;
+mod balance;
 mod duration;
 mod fault;
 pub(crate) mod file;
@@ -31,6 +32,7 @@ pub use address::{
     UpstreamListenAddr,
 };
 pub use amount::{Count, Size};
+pub use balance::{Balance, HashOn, Weight};
 pub(crate) use duration::parse as parse_duration;
 pub use duration::{Timeout, Wait};
 pub use load::{Flag, Loaded, Setting, Sources, load};
@@ -39,7 +41,7 @@ pub use problem::{Origin, Problem, Problems};
 pub use reference::reference;
 pub use sections::{
     Advertise, AppProtocol, Authorization, DefaultAction, Drain, Identity, IdentitySource, Inbound,
-    Limits, Log, LogFormat, LogLevel, Runtime, Service, Timeouts,
+    Limits, Log, LogFormat, LogLevel, Runtime, Service, Timeouts, ZONE,
 };
 pub use text::Expected;
 pub use upstream::{Endpoints, PathMatch, Route, RouteMatch, Upstream, Upstreams};

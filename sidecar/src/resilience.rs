@@ -5,6 +5,7 @@
 //! counts is shared by the workers of a process and lives in atomics; nothing here waits.
 
 pub mod backoff;
+pub mod balance;
 pub mod breaker;
 pub mod bucket;
 pub mod budget;

@@ -71,6 +71,9 @@ pub struct Sidecar {
     /// Free text by key.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
+    /// Weights; Consul's default is 1 and 1, not the service's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
     /// Its checks. Left empty, Consul adds an alias of the service and a TCP check of the mesh
     /// port, which shows there as a failed handshake every 10 s.
     #[serde(skip_serializing_if = "Vec::is_empty")]

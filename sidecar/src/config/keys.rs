@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::amount::whole;
+use super::balance::{Balance, HashKeys, Weight};
 use super::{
     AdminAddr, AdvertiseAddr, AgentAddr, AppAddr, AppProtocol, Count, DefaultAction, Drain,
     EndpointAddr, InboundAddr, InstanceId, Limits, Log, OutboundAddr, ServiceName, Timeout,
@@ -40,6 +41,8 @@ pub(super) struct Keys {
     pub(super) timeouts: Timeouts,
     /// How much of each thing there may be.
     pub(super) limits: Limits,
+    /// How calls are spread over endpoints.
+    pub(super) balance: Balance,
     /// How the sidecar leaves.
     pub(super) drain: Drain,
     /// What the sidecar says while it runs.
@@ -62,8 +65,11 @@ pub(super) struct ServiceKeys {
     pub(super) id: Option<InstanceId>,
     /// Its tags in Consul.
     pub(super) tags: Vec<String>,
-    /// Its meta data in Consul.
+    /// Its meta data in Consul. `zone` is where it runs: endpoints of the caller's own zone are
+    /// called first.
     pub(super) meta: BTreeMap<String, String>,
+    /// Its weight beside other instances.
+    pub(super) weight: Weight,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -160,6 +166,10 @@ pub(super) struct UpstreamKeys {
     /// Calls to one endpoint that wait for their response head. Left out:
     /// `limits.in_flight_per_endpoint`.
     pub(super) in_flight_per_endpoint: Option<Count>,
+    /// Endpoints that this caller takes of many. Left out: `balance.subset`.
+    pub(super) subset: Option<Count>,
+    /// How long a new endpoint is spared. Left out: `balance.slow_start`.
+    pub(super) slow_start: Option<Timeout>,
     /// What is different for some calls; the first match wins.
     pub(super) route: Vec<RouteKeys>,
 }
@@ -172,6 +182,8 @@ pub(super) struct RouteKeys {
     pub(super) matches: MatchKeys,
     /// As the upstream's `timeout`, which it inherits.
     pub(super) timeout: Option<Timeout>,
+    /// Consistent hashing: calls that are alike go to the same endpoint. Left out: to any.
+    pub(super) hash: Option<HashKeys>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

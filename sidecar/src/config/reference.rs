@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use super::keys::Keys;
 
 /// In the order of a reader's questions; a section that is not here comes after them.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "service",
     "inbound",
     "outbound",
@@ -18,6 +18,7 @@ const ORDER: [&str; 13] = [
     "consul",
     "timeouts",
     "limits",
+    "balance",
     "drain",
     "log",
     "runtime",

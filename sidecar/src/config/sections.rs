@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AdvertiseAddr, AppAddr, Count, InboundAddr, InstanceId, ServiceName, Size, Timeout, Wait,
+    Weight,
 };
 
 /// Who this sidecar stands beside.
@@ -25,7 +26,19 @@ pub struct Service {
     pub tags: Vec<String>,
     /// Its meta data in Consul.
     pub meta: BTreeMap<String, String>,
+    /// Its weight beside other instances.
+    pub weight: Weight,
 }
+
+impl Service {
+    /// Where it runs; none where nobody said.
+    pub fn zone(&self) -> Option<&str> {
+        self.meta.get(ZONE).map(String::as_str).filter(|zone| !zone.is_empty())
+    }
+}
+
+/// The key in an instance's meta data that says where it runs.
+pub const ZONE: &str = "zone";
 
 /// The app and the port that the mesh calls it on.
 #[derive(Debug, Clone)]

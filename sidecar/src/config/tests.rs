@@ -262,6 +262,36 @@ timeout = "3s"
 }
 
 #[test]
+fn a_hash_without_its_header_or_with_a_wrong_one_is_told_with_its_line() {
+    let refused = |hash: &str| {
+        problems(&format!("[service]\nname = \"a\"\n[[upstreams.b.route]]\nhash = {hash}\n"))
+    };
+    let told = "4: upstreams.b.route[0].hash: ";
+    let none = refused("{}");
+    assert!(none.contains(told) && none.contains("no header, expected hash = {"), "{none}");
+    let wrong = refused("{ header = \"x user\" }");
+    assert!(wrong.contains(told) && wrong.contains("found \"x user\""), "{wrong}");
+}
+
+#[test]
+fn upstreams_inherit_how_calls_are_spread_over_endpoints() {
+    let config = config(
+        "[service]\nname = \"a\"\nweight = { passing = 3, warning = 0 }\n\
+         [balance]\nsubset = 7\nslow_start = \"0s\"\n\
+         [upstreams.b]\nslow_start = \"2s\"\n\
+         [[upstreams.b.route]]\nhash = { header = \"X-User-Id\" }\n",
+    );
+    let weight = config.service.weight;
+    assert_eq!((weight.passing, weight.warning), (3, 0));
+    let of = |name: &str| config.upstreams.of(&name.parse().unwrap());
+    let (b, other) = (of("b"), of("c"));
+    assert_eq!((b.balance.subset.get(), b.balance.slow_start), (7, Timeout::secs(2)));
+    assert_eq!((other.balance.subset.get(), other.balance.slow_start), (7, Timeout::NONE));
+    assert_eq!(b.routes[0].hash.as_ref().unwrap().header, "x-user-id");
+    assert!(b.hashes() && !other.hashes());
+}
+
+#[test]
 fn what_is_advertised_follows_from_the_listener() {
     let advertise = |inbound: &str| {
         let text =

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use certs::SpiffeId;
 use http::{HeaderName, HeaderValue};
 
-use super::{Count, EndpointAddr, ServiceName, Timeout, UpstreamListenAddr, Wait};
+use super::{Balance, Count, EndpointAddr, HashOn, ServiceName, Timeout, UpstreamListenAddr, Wait};
 
 /// Every upstream: those with a section of their own, and how all others are called.
 #[derive(Debug, Clone)]
@@ -43,8 +43,17 @@ pub struct Upstream {
     pub in_flight: Count,
     /// Calls to one endpoint that wait for their response head.
     pub in_flight_per_endpoint: Count,
+    /// How calls are spread over its endpoints.
+    pub balance: Balance,
     /// The first match wins; none: the upstream's own values.
     pub routes: Vec<Route>,
+}
+
+impl Upstream {
+    /// Whether calls of some route go to endpoints by a hash.
+    pub fn hashes(&self) -> bool {
+        self.routes.iter().any(|route| route.hash.is_some())
+    }
 }
 
 /// Where an upstream's addresses come from.
@@ -68,6 +77,8 @@ pub struct Route {
     pub matches: RouteMatch,
     /// As [`Upstream::timeout`], which it inherits.
     pub timeout: Timeout,
+    /// What decides to which endpoint a call goes; none: how well it does.
+    pub hash: Option<HashOn>,
 }
 
 /// Which calls a route is for: all that it names must match.

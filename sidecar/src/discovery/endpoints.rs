@@ -7,9 +7,12 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use consul::api::{CheckStatus, ServiceEntry};
 use tokio::time::Instant;
+
+use crate::config::ZONE;
 
 /// One endpoint, as Consul locates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,10 @@ pub(super) struct Located {
     pub(super) address: SocketAddr,
     /// Part of its identity.
     pub(super) datacenter: String,
+    /// Its share of the calls beside others', in its present health.
+    pub(super) weight: u16,
+    /// Where it runs; none where nobody said.
+    pub(super) zone: Option<Arc<str>>,
 }
 
 /// The endpoints of one service.
@@ -44,7 +51,8 @@ impl Endpoints {
                     let named = [&entry.service.datacenter, &entry.node.datacenter];
                     let datacenter = named.into_iter().find(|name| !name.is_empty());
                     let datacenter = datacenter.cloned().unwrap_or_default();
-                    endpoints.available.push(Located { address, datacenter });
+                    let (weight, zone) = (weight(entry), zone(entry));
+                    endpoints.available.push(Located { address, datacenter, weight, zone });
                 }
                 Ok(_) => {}
                 Err(why) => odd.push(why),
@@ -123,6 +131,22 @@ impl Known {
     pub(super) fn is_empty(&self) -> bool {
         self.present == Endpoints::default()
     }
+}
+
+/// What Consul weights DNS answers by, which counts for the mesh, too.
+fn weight(entry: &ServiceEntry) -> u16 {
+    let weights = entry.service.weights;
+    let weight = match entry.status() {
+        CheckStatus::Warning => weights.warning,
+        CheckStatus::Passing | CheckStatus::Critical => weights.passing,
+    };
+    u16::try_from(weight).unwrap_or(u16::MAX)
+}
+
+/// What the instance says of itself, else what is said of its node, where all its instances run.
+fn zone(entry: &ServiceEntry) -> Option<Arc<str>> {
+    let said = [&entry.service.meta, &entry.node.meta].into_iter().find_map(|meta| meta.get(ZONE));
+    said.filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into())
 }
 
 fn address(entry: &ServiceEntry) -> Result<SocketAddr, String> {

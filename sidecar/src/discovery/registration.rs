@@ -177,6 +177,7 @@ impl Control {
             port,
             tags: service.tags.clone(),
             meta: service.meta.clone(),
+            weights: Some(service.weight.into()),
             checks: vec![alias],
             proxy: ProxyRegistration {
                 local_service_address: Some(app.ip().to_string()),
@@ -191,6 +192,7 @@ impl Control {
             address,
             port: app.port(),
             meta: service.meta.clone(),
+            weights: Some(service.weight.into()),
             checks: vec![check],
             sidecar: Some(Box::new(sidecar)),
             ..ServiceRegistration::default()

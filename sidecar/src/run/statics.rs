@@ -63,6 +63,7 @@ async fn publish(
         let sni: Arc<str> = server_name(&expected).into();
         let endpoints = addresses.iter().map(|a| (a.socket_addr(), expected.clone(), sni.clone()));
         let snapshot = Upstream::succeed(None, name.as_str().into(), endpoints, 0);
+        let snapshot = if upstream.hashes() { snapshot.hashed() } else { snapshot };
         fleet.upstream(Arc::new(snapshot)).await;
         let mut inquiry = inquirer.about_static(name);
         inquiry.instances(addresses.iter().map(|address| address.socket_addr()));

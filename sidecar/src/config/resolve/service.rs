@@ -33,7 +33,13 @@ impl Resolver<'_> {
         };
         let port = keys.app.map_or(outbound, |app| app.socket_addr().port());
         let id = keys.id.get_or_insert_with(|| InstanceId::of(&name, port)).clone();
-        Some(Service { name, id, tags: keys.tags.clone(), meta: keys.meta.clone() })
+        Some(Service {
+            name,
+            id,
+            tags: keys.tags.clone(),
+            meta: keys.meta.clone(),
+            weight: keys.weight,
+        })
     }
 
     fn meta(&mut self, keys: &ServiceKeys) {

@@ -6,10 +6,13 @@ use certs::SpiffeId;
 use http::{HeaderName, HeaderValue};
 
 use super::Resolver;
+use crate::config::balance::HashKeys;
 use crate::config::keys::{Keys, MatchKeys, UpstreamKeys};
 use crate::config::problem::Problem;
 use crate::config::tree::Value;
-use crate::config::{Endpoints, PathMatch, Route, RouteMatch, ServiceName, Upstream, Upstreams};
+use crate::config::{
+    Balance, Endpoints, HashOn, PathMatch, Route, RouteMatch, ServiceName, Upstream, Upstreams,
+};
 
 pub(super) fn resolve(
     resolver: &mut Resolver<'_>,
@@ -23,6 +26,7 @@ pub(super) fn resolve(
         connect_timeout: keys.timeouts.connect,
         in_flight: keys.limits.in_flight,
         in_flight_per_endpoint: keys.limits.in_flight_per_endpoint,
+        balance: keys.balance.clone(),
         routes: Vec::new(),
     };
     let named = keys
@@ -58,6 +62,10 @@ impl Section<'_, '_> {
             in_flight_per_endpoint: keys
                 .in_flight_per_endpoint
                 .unwrap_or(other.in_flight_per_endpoint),
+            balance: Balance {
+                subset: keys.subset.unwrap_or(other.balance.subset),
+                slow_start: keys.slow_start.unwrap_or(other.balance.slow_start),
+            },
             routes: keys
                 .route
                 .iter()
@@ -65,6 +73,7 @@ impl Section<'_, '_> {
                 .map(|(at, route)| Route {
                     matches: self.matches(at, &route.matches),
                     timeout: route.timeout.unwrap_or(timeout),
+                    hash: self.hash(at, route.hash.as_ref()),
                 })
                 .collect(),
         }
@@ -109,6 +118,11 @@ impl Section<'_, '_> {
         }
     }
 
+    fn hash(&mut self, at: usize, keys: Option<&HashKeys>) -> Option<HashOn> {
+        let resolved = keys?.resolve();
+        resolved.map_err(|message| self.route_problem(at, "hash", message)).ok()
+    }
+
     fn matches(&mut self, at: usize, keys: &MatchKeys) -> RouteMatch {
         let path = match (&keys.path, &keys.prefix) {
             (None, None) => PathMatch::Any,
@@ -117,6 +131,7 @@ impl Section<'_, '_> {
             (Some(_), Some(_)) => {
                 self.route_problem(
                     at,
+                    "match",
                     "found path and prefix in one match, expected one of them".into(),
                 );
                 PathMatch::Any
@@ -127,6 +142,7 @@ impl Section<'_, '_> {
         {
             self.route_problem(
                 at,
+                "match",
                 format!("found the path {text:?}, expected one that begins with \"/\""),
             );
         }
@@ -134,11 +150,19 @@ impl Section<'_, '_> {
             match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
                 (Ok(name), Ok(value)) => Some((name, value)),
                 (Err(_), _) => {
-                    self.route_problem(at, format!("found {name:?}, expected a header's name"));
+                    self.route_problem(
+                        at,
+                        "match",
+                        format!("found {name:?}, expected a header's name"),
+                    );
                     None
                 }
                 (_, Err(_)) => {
-                    self.route_problem(at, format!("found {value:?}, expected a header's value"));
+                    self.route_problem(
+                        at,
+                        "match",
+                        format!("found {value:?}, expected a header's value"),
+                    );
                     None
                 }
             }
@@ -146,8 +170,8 @@ impl Section<'_, '_> {
         RouteMatch { headers: headers.collect(), path }
     }
 
-    /// A problem with what one route matches, at that route's own line.
-    fn route_problem(&mut self, at: usize, message: String) {
+    /// A problem with one key of a route, at its own line.
+    fn route_problem(&mut self, at: usize, part: &str, message: String) {
         let place = self.key("route");
         let route = match self.resolver.find(&place).map(|node| &node.value) {
             // What was refused is no longer among the keys, so it does not count.
@@ -162,7 +186,7 @@ impl Section<'_, '_> {
         };
         let (key, node) = match route {
             Some((at, route)) => {
-                (format!("{place}[{at}].match"), route.find(["match"]).or(Some(route)))
+                (format!("{place}[{at}].{part}"), route.find([part]).or(Some(route)))
             }
             None => (place, None),
         };

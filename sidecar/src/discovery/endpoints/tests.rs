@@ -113,3 +113,20 @@ async fn a_hold_that_another_watch_opens_begins_one_doubt() {
     known.hold(began);
     assert_eq!(after(&mut known, &[entry(2, Passing)]), [2], "the hold is the same");
 }
+
+#[test]
+fn an_instance_has_the_weight_of_its_health_and_its_own_zone_or_its_nodes() {
+    let weighted = |port, status| {
+        let mut entry = entry(port, status);
+        entry.service.weights = consul::api::Weights { passing: 5, warning: 0 };
+        entry.node.meta.insert("zone".into(), "of-the-node".into());
+        entry
+    };
+    let mut own = weighted(2, Warning);
+    own.service.meta.insert("zone".into(), "own".into());
+    let mut none = weighted(3, Passing);
+    none.service.meta.insert("zone".into(), String::new());
+    let read = read(&[weighted(1, Passing), own, none]);
+    let told: Vec<_> = read.available.iter().map(|one| (one.weight, one.zone.as_deref())).collect();
+    assert_eq!(told, [(5, Some("of-the-node")), (0, Some("own")), (5, None)]);
+}
