@@ -14,6 +14,8 @@ mod authority;
 mod deadline;
 #[path = "mesh/embedded.rs"]
 mod embedded;
+#[path = "mesh/hops.rs"]
+mod hops;
 #[path = "mesh/instances.rs"]
 mod instances;
 #[path = "mesh/leaving.rs"]

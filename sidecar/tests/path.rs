@@ -14,6 +14,7 @@ mod path {
     mod edges;
     mod faults;
     mod flow;
+    mod hops;
     mod http1;
     mod trust;
 }

@@ -11,6 +11,8 @@ use proto::user::v1::user_service_client::UserServiceClient;
 use proto::user::v1::user_service_server::{UserService, UserServiceServer};
 use proto::user::v1::{self, User};
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
@@ -20,6 +22,8 @@ const USUAL: Duration = Duration::from_millis(20);
 
 /// A call for this ID is answered when the test says so.
 pub(crate) const HELD: &str = "held";
+/// How the name of a user begins whose creation the next hop passes on as well.
+pub(crate) const VIA: &str = "via/";
 /// A stream whose first message has this ID is read no further.
 pub(crate) const STALLED: &str = "stalled";
 
@@ -40,6 +44,10 @@ pub(crate) struct State {
     pub(crate) timeouts: Mutex<Vec<String>>,
     /// The next hop of calls that create a user, where there is one.
     pub(crate) next: OnceLock<Channel>,
+    /// The `tracestate` of each call that was passed on.
+    pub(crate) traces: Mutex<Vec<String>>,
+    /// When each call ended that got no answer.
+    pub(crate) given_up: Mutex<Vec<Instant>>,
     /// Messages that went out on endless streams.
     pub(crate) flooded: AtomicUsize,
     /// Lets the held calls go.
@@ -77,11 +85,42 @@ impl App {
     }
 }
 
+/// A call for a user: where it is dropped without an answer, that is kept.
+struct Underway<'a>(&'a State, bool);
+
+impl<'a> Underway<'a> {
+    fn new(state: &'a State) -> Self {
+        Self(state, false)
+    }
+
+    fn answered(mut self) {
+        self.1 = true;
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.given_up.lock().unwrap().push(Instant::now());
+        }
+    }
+}
+
 struct Scripted(Arc<State>);
 
 impl Scripted {
     fn user(&self, id: String) -> User {
         User { id, name: self.0.name.clone(), ..User::default() }
+    }
+
+    /// A call of its own for one that it serves.
+    fn traced<T>(&self, served: &MetadataMap, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        for state in served.get_all("tracestate") {
+            self.0.traces.lock().unwrap().push(state.to_str().unwrap().to_owned());
+            request.metadata_mut().append("tracestate", state.clone());
+        }
+        request
     }
 }
 
@@ -97,7 +136,7 @@ impl UserService for Scripted {
         if let Some(timeout) = request.metadata().get("grpc-timeout") {
             self.0.timeouts.lock().unwrap().push(timeout.to_str().unwrap().to_owned());
         }
-        let id = request.into_inner().id;
+        let (id, underway) = (request.into_inner().id, Underway::new(&self.0));
         if id == HELD {
             let released = self.0.release.notified();
             self.0.held.send_modify(|held| *held += 1);
@@ -105,6 +144,7 @@ impl UserService for Scripted {
         } else {
             tokio::time::sleep(USUAL).await;
         }
+        underway.answered();
         Ok(Response::new(v1::GetUserResponse { user: Some(self.user(id)) }))
     }
 
@@ -141,17 +181,25 @@ impl UserService for Scripted {
         Ok(Response::new(Box::pin(answers)))
     }
 
-    /// Asks the next hop for a user, as a bare app does: the trace is handed on, and nothing else.
+    /// Asks the next hop for a user, or to create one in its turn, as a bare app does: the trace is handed on, and nothing else.
     async fn create_user(
         &self,
         request: Request<v1::CreateUserRequest>,
     ) -> Result<Response<v1::CreateUserResponse>, Status> {
         let next = self.0.next.get().ok_or_else(|| Status::unimplemented("not played"))?;
-        let mut ask = Request::new(v1::GetUserRequest { id: request.get_ref().name.clone() });
-        for state in request.metadata().get_all("tracestate") {
-            ask.metadata_mut().append("tracestate", state.clone());
-        }
-        let user = UserServiceClient::new(next.clone()).get_user(ask).await?.into_inner().user;
+        let (mut next, underway) = (UserServiceClient::new(next.clone()), Underway::new(&self.0));
+        let (metadata, _, create) = request.into_parts();
+        let user = match create.name.strip_prefix(VIA) {
+            Some(name) => {
+                let create = v1::CreateUserRequest { name: name.into(), ..create };
+                next.create_user(self.traced(&metadata, create)).await?.into_inner().user
+            }
+            None => {
+                let ask = v1::GetUserRequest { id: create.name };
+                next.get_user(self.traced(&metadata, ask)).await?.into_inner().user
+            }
+        };
+        underway.answered();
         Ok(Response::new(v1::CreateUserResponse { user }))
     }
 
