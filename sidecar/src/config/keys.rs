@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::amount::whole;
 use super::balance::{Balance, HashKeys, Weight};
+use super::fallback::RungKeys;
 use super::{
     AdminAddr, AdvertiseAddr, AgentAddr, AppAddr, AppProtocol, Count, DefaultAction, Drain,
     EndpointAddr, InboundAddr, InstanceId, Limits, Log, OutboundAddr, ServiceName, Timeout,
@@ -170,6 +171,10 @@ pub(super) struct UpstreamKeys {
     pub(super) subset: Option<Count>,
     /// How long a new endpoint is spared. Left out: `balance.slow_start`.
     pub(super) slow_start: Option<Timeout>,
+    /// What its methods and messages are: a `FileDescriptorSet` with all imports, as
+    /// `buf build -o user.binpb` writes it. Left out: the upstream's reflection is asked which of
+    /// its methods are idempotent.
+    pub(super) descriptors: Option<PathBuf>,
     /// What is different for some calls; the first match wins.
     pub(super) route: Vec<RouteKeys>,
 }
@@ -184,6 +189,8 @@ pub(super) struct RouteKeys {
     pub(super) timeout: Option<Timeout>,
     /// Consistent hashing: calls that are alike go to the same endpoint. Left out: to any.
     pub(super) hash: Option<HashKeys>,
+    /// What callers get once the upstream has failed: the first of these steps that has an answer.
+    pub(super) fallback: Vec<RungKeys>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

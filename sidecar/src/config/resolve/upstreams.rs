@@ -1,9 +1,15 @@
 //! The upstreams of a config, each with every value that it inherits.
 
+mod descriptors;
+mod fallback;
+
 use std::sync::Arc;
 
 use certs::SpiffeId;
 use http::{HeaderName, HeaderValue};
+
+use descriptors::Described;
+use fallback::Subject;
 
 use super::Resolver;
 use crate::config::balance::HashKeys;
@@ -27,6 +33,7 @@ pub(super) fn resolve(
         in_flight: keys.limits.in_flight,
         in_flight_per_endpoint: keys.limits.in_flight_per_endpoint,
         balance: keys.balance.clone(),
+        methods: None,
         routes: Vec::new(),
     };
     let named = keys
@@ -53,6 +60,7 @@ impl Section<'_, '_> {
     fn upstream(&mut self, other: &Upstream) -> Upstream {
         let keys = self.keys;
         let timeout = keys.timeout.unwrap_or(other.timeout);
+        let described = self.described();
         Upstream {
             listen: keys.listen,
             endpoints: self.endpoints(),
@@ -66,17 +74,32 @@ impl Section<'_, '_> {
                 subset: keys.subset.unwrap_or(other.balance.subset),
                 slow_start: keys.slow_start.unwrap_or(other.balance.slow_start),
             },
+            methods: described.as_ref().map(|described| described.methods.clone()),
             routes: keys
                 .route
                 .iter()
                 .enumerate()
-                .map(|(at, route)| Route {
-                    matches: self.matches(at, &route.matches),
-                    timeout: route.timeout.unwrap_or(timeout),
-                    hash: self.hash(at, route.hash.as_ref()),
+                .map(|(at, route)| {
+                    let matches = self.matches(at, &route.matches);
+                    let (path, described) = (&matches.path, described.as_ref());
+                    let subject = Subject { at, path, described, is_idempotent: false };
+                    Route {
+                        fallback: self.ladder(&route.fallback, &subject),
+                        matches,
+                        timeout: route.timeout.unwrap_or(timeout),
+                        hash: self.hash(at, route.hash.as_ref()),
+                    }
                 })
                 .collect(),
         }
+    }
+
+    /// What the upstream's file of descriptors says, where it has one.
+    fn described(&mut self) -> Option<Described> {
+        let path = self.keys.descriptors.as_ref()?;
+        let path = self.resolver.path(&self.key("descriptors"), path);
+        let described = Described::read(&path);
+        described.map_err(|why| self.problem("descriptors", format!("found {path:?}, {why}"))).ok()
     }
 
     fn endpoints(&mut self) -> Endpoints {
