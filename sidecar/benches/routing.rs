@@ -18,9 +18,13 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::{Request, Uri};
 use outrigger::config::{self, Config, ServiceName};
 use outrigger::discovery::snapshot;
-use outrigger::outbound::endpoint::{Count, Pending};
+use outrigger::outbound::endpoint::Sent;
+use outrigger::outbound::method::Method;
 use outrigger::outbound::route;
 use outrigger::outbound::upstream::Upstream;
+use outrigger::resilience::outcome::Outcome;
+use outrigger::telemetry::labels::Direction;
+use outrigger::telemetry::metrics::{Bounds, Metrics};
 use outrigger::transport::pool::{Connect, ConnectFault, Opened, Pool, Settings};
 use tokio::time::Instant;
 
@@ -55,12 +59,13 @@ fn routes(c: &mut Criterion) {
             .collect();
         let upstream = upstream_config(&routes);
         c.bench_function(&format!("route/none of {n} matches"), |b| {
-            b.iter(|| route::response_timeout(black_box(&upstream), black_box(&head)));
+            b.iter(|| route::calling(black_box(&upstream), black_box(&head)).timeout);
         });
     }
 }
 
 fn picking(c: &mut Criterion) {
+    let metrics = Metrics::new("web", Bounds::default());
     for n in [1, 2, 3, 100] {
         let now = Instant::now();
         let upstream = Upstream::new("user-service", upstream_config(""), 512);
@@ -69,11 +74,16 @@ fn picking(c: &mut Criterion) {
             b.iter(|| upstream.pick(&[], black_box(now)).is_some());
         });
         if n == 3 {
-            c.bench_function("pick/of 3, counted and answered", |b| {
+            c.bench_function("pick/of 3, counted, answered and judged", |b| {
+                let series = metrics.shard().calls(Direction::Outbound, "user-service", PATH);
+                let method = Rc::new(Method::new(series, false));
                 b.iter(|| {
-                    let endpoint = upstream.pick(&[], now).unwrap();
-                    let count = Count::admit(&endpoint.of.state.in_flight, 256).unwrap();
-                    Pending::new(endpoint, count, now).answered();
+                    let (endpoint, permit) = upstream.pick(&[], now).unwrap();
+                    let count = upstream.admit(&endpoint).unwrap();
+                    let of = (upstream.clone(), endpoint, method.clone());
+                    let mut sent = Sent::new(of, (permit, count), now, None);
+                    sent.headed(false);
+                    sent.judge(Outcome::Good, String::new);
                 });
             });
         }

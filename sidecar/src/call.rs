@@ -1,5 +1,6 @@
 //! What both directions know of one call: its deadline, its headers, the exchange with the callee.
 
+pub mod attempt;
 pub mod carry;
 pub mod control;
 pub mod deadline;
@@ -7,5 +8,6 @@ pub mod exchange;
 pub mod headers;
 pub mod http1;
 pub mod record;
+pub mod told;
 pub mod tracestate;
 pub mod web;

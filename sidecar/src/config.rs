@@ -8,8 +8,8 @@
 mod address;
 pub(crate) mod amount;
 mod balance;
+mod calling;
 mod duration;
-mod fallback;
 mod fault;
 pub(crate) mod file;
 mod keys;
@@ -34,9 +34,9 @@ pub use address::{
 };
 pub use amount::{Count, Size};
 pub use balance::{Balance, HashOn, Weight};
+pub use calling::{Calling, Hedge, HedgeAfter};
 pub(crate) use duration::parse as parse_duration;
 pub use duration::{Timeout, Wait};
-pub use fallback::Rung;
 pub use load::{Flag, Loaded, Setting, Sources, load};
 pub use name::{InstanceId, ServiceName};
 pub use problem::{Origin, Problem, Problems};

@@ -25,6 +25,8 @@ pub enum Reason {
     NoRoute,
     /// The service has no endpoint that takes calls.
     NoEndpoints,
+    /// Every endpoint that could be called rests.
+    BreakerOpen,
     /// Every attempt to connect failed.
     ConnectFailed,
     /// The TLS handshake failed.
@@ -35,6 +37,8 @@ pub enum Reason {
     Denied,
     /// The call's time was up.
     DeadlineExceeded,
+    /// The call failed, and would have been sent again had not too many been.
+    RetryBudgetExhausted,
     /// A limit on calls or streams was reached.
     Overloaded,
     /// The stream or its connection ended early.
@@ -51,14 +55,16 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Reason::NoRoute,
         Reason::NoEndpoints,
+        Reason::BreakerOpen,
         Reason::ConnectFailed,
         Reason::TlsFailed,
         Reason::IdentityMismatch,
         Reason::Denied,
         Reason::DeadlineExceeded,
+        Reason::RetryBudgetExhausted,
         Reason::Overloaded,
         Reason::UpstreamReset,
         Reason::AppUnreachable,
@@ -77,11 +83,13 @@ impl Reason {
         match self {
             Reason::NoRoute => "no_route",
             Reason::NoEndpoints => "no_endpoints",
+            Reason::BreakerOpen => "breaker_open",
             Reason::ConnectFailed => "connect_failed",
             Reason::TlsFailed => "tls_failed",
             Reason::IdentityMismatch => "identity_mismatch",
             Reason::Denied => "denied",
             Reason::DeadlineExceeded => "deadline_exceeded",
+            Reason::RetryBudgetExhausted => "retry_budget_exhausted",
             Reason::Overloaded => "overloaded",
             Reason::UpstreamReset => "upstream_reset",
             Reason::AppUnreachable => "app_unreachable",
@@ -96,9 +104,11 @@ impl Reason {
         match self {
             // gRPC's own mapping of HTTP 404.
             Reason::NoRoute => (Code::Unimplemented, StatusCode::NOT_FOUND),
-            Reason::NoEndpoints | Reason::Overloaded | Reason::Draining => {
-                (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE)
-            }
+            Reason::NoEndpoints
+            | Reason::BreakerOpen
+            | Reason::RetryBudgetExhausted
+            | Reason::Overloaded
+            | Reason::Draining => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
             Reason::ConnectFailed
             | Reason::TlsFailed
             | Reason::IdentityMismatch

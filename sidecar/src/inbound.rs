@@ -19,17 +19,18 @@ use rustls::server::Acceptor;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 
+use crate::call::attempt::Attempt;
 use crate::call::carry::{Call, Edge, Prepared, Screen};
 use crate::call::control::Control;
 use crate::call::deadline::{self, Timeout};
-use crate::call::exchange::{Exchange, Limits};
+use crate::call::exchange::{Ended, Exchange, Limits};
 use crate::call::headers::{self, Asked};
 use crate::call::record::{Record, Reporter};
 use crate::call::{http1, tracestate};
 use crate::fault::{Fault, Reason};
 use crate::outbound::{expired, malformed_timeout};
 use crate::telemetry::labels::Direction;
-use crate::telemetry::metrics::AtHand;
+use crate::telemetry::metrics::{AtHand, CallSeries};
 use crate::transport::ahead::Ahead;
 use crate::transport::body::Body;
 use crate::transport::io::{Io, Protocol};
@@ -140,7 +141,7 @@ pub struct Inbound {
     peer_id: HeaderValue,
     /// The intentions that allowed the peer.
     allowed_by: RefCell<Option<Arc<Intentions>>>,
-    series: AtHand,
+    series: AtHand<CallSeries>,
 }
 
 impl Screen for Inbound {
@@ -155,7 +156,7 @@ impl Screen for Inbound {
             dialect: asked.dialect,
             head_only,
             edge: Edge::App,
-            outcome,
+            outcome: outcome.map_err(Ended::Fault),
             record: record.into_inner(),
             reporter: Reporter {
                 shard: self.worker.shard.clone(),
@@ -237,7 +238,8 @@ impl Inbound {
             idle: worker.idle_timeout(&asked.dialect),
             header_list: worker.header_list(),
         };
-        Ok(Box::new(Exchange::new(app.whom.clone(), upload, answer, control, limits, None)))
+        let attempt = Attempt::new(app.whom.clone(), upload, answer, None);
+        Ok(Box::new(Exchange::new(attempt, control, limits, None)))
     }
 
     /// Whether the peer may call; judged anew only by other intentions.

@@ -1,49 +1,47 @@
 //! From the app to the mesh: the whole path of a call, outermost first.
 //!
-//! accept on loopback → h2c or HTTP/1.1 → metrics → deadline → route → limits → balance →
-//! connection → mTLS, the expected workload checked. Retries and breakers wrap
-//! `Outbound::send` when they come.
+//! accept on loopback → h2c or HTTP/1.1 → metrics → deadline → route → limits → retry and budget →
+//! balance, breaker → connection → mTLS, the expected workload checked.
 
+pub mod attempts;
 pub mod endpoint;
 pub mod ewma;
 pub mod mesh;
+pub mod method;
 pub mod route;
 pub mod upstream;
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method};
 use tokio::time::{Instant, timeout};
 
 use crate::call::carry::{Call, Edge, Prepared, Screen};
 use crate::call::control::Control;
 use crate::call::deadline::{self, Timeout};
-use crate::call::exchange::{Answer, Exchange, Limits};
+use crate::call::exchange::{Ended, Exchange};
 use crate::call::headers::{self, Asked};
 use crate::call::record::{Record, Reporter};
 use crate::call::{http1, tracestate};
 use crate::config::ServiceName;
+use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
+use crate::resilience::retry;
 use crate::telemetry::labels::Direction;
 use crate::transport::body::Body;
 use crate::transport::io::Io;
-use crate::transport::pool::{ConnectStage, Lease};
-use crate::transport::pump::Pump;
 use crate::worker::Worker;
 use crate::worker::door::Door;
 use crate::worker::serve;
-use endpoint::{Count, Endpoint, Pending};
+use attempts::{Attempts, Rest};
+use endpoint::Count;
 use upstream::Upstream;
-
-/// One call goes to so many endpoints that cannot be connected before it is given up.
-const PASSED_OVER: usize = 3;
-
-/// One call looks at so many endpoints, those whose connections are full among them.
-const TRIED: usize = 16;
 
 /// Serves one connection from the app; `fixed` is the listener's own upstream, where it has one.
 pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static, fixed: Option<ServiceName>) {
@@ -103,7 +101,7 @@ impl Outbound {
         body: Body,
         mut control: Control,
         context: &Context,
-    ) -> Result<Box<Exchange>, Fault> {
+    ) -> Result<Box<Exchange>, Ended> {
         let worker = &*self.worker;
         control.hold(worker.admit_stream()?);
         let asked = &context.asked;
@@ -123,94 +121,57 @@ impl Outbound {
         };
         let upstream = worker.upstream(&name)?;
         let _ = context.peer.set(upstream.name.clone());
-        let series = upstream.series.get(head.uri.path(), |path| {
+        let method = upstream.method(head.uri.path(), |path| {
             worker.shard.calls(Direction::Outbound, &upstream.name, path)
         });
         if deadline.is_none() {
-            series.without_deadline();
+            method.series.without_deadline();
         }
-        let _ = context.record.set(Record::begin(series, context.begin));
+        let _ = context.record.set(Record::begin(method.series.clone(), context.begin));
         headers::check_size(asked.size, worker.header_list())?;
 
-        let response = route::response_timeout(&upstream.config, &head);
-        let connected = control.until(deadline, self.connect(&upstream, context.begin)).await?;
-        let (lease, endpoint, pending) =
-            connected.ok_or_else(|| expired(&format!("before \"{name}\" was connected")))??;
-        if let Some(at) = deadline {
-            deadline::write(&mut head.headers, at, Instant::now());
-        }
-        let end = body.is_empty();
-        let sent = lease.send(Request::from_parts(head, ()), end);
-        let (answer, sink) =
-            sent.map_err(|e| Fault::from_h2(format_args!("{}", endpoint.whom), &e))?;
-        let upload = (!end).then(|| Pump::new(body, sink));
-        let limits = Limits {
-            deadline,
-            response: response.filter(|_| deadline.is_none()),
-            idle: worker.idle_timeout(&asked.dialect),
-            header_list: worker.header_list(),
-        };
-        let answer = Answer::H2(answer, lease);
-        let whom = endpoint.whom.clone();
-        Ok(Box::new(Exchange::new(whom, upload, answer, control, limits, Some(pending))))
-    }
-
-    /// A place on a connection to an endpoint. Those that cannot be connected are passed over:
-    /// nothing was sent to them, so this is no retry.
-    async fn connect(
-        &self,
-        upstream: &Rc<Upstream>,
-        begin: Instant,
-    ) -> Result<(Lease, Rc<Endpoint>, Pending), Fault> {
         let snapshot = match upstream.present() {
             Some(snapshot) => snapshot,
-            None => Box::pin(self.first_snapshot(upstream)).await?,
+            None => {
+                let first = Box::pin(self.first_snapshot(&upstream));
+                let first = control.until(deadline, first).await?;
+                first.ok_or_else(|| expired(&format!("before \"{name}\" was found")))??
+            }
         };
+        let state = &*snapshot.state;
+        state.used.store(true, Ordering::Relaxed);
         let limit = upstream.config.in_flight.get();
-        let in_upstream = Count::admit(&snapshot.state.in_flight, limit).ok_or_else(|| {
+        let in_upstream = Count::admit(&state.in_flight, limit).ok_or_else(|| {
             Fault::undelivered(
                 Reason::Overloaded,
-                format!("{limit} calls to \"{}\" wait for an answer already", upstream.name),
+                format!("{limit} calls to \"{name}\" wait for an answer already"),
             )
         })?;
-        snapshot.state.used.store(true, std::sync::atomic::Ordering::Relaxed);
-        let mut tried = Vec::new();
-        let (mut failed, mut full) = (0, None);
-        while tried.len() < TRIED && failed < PASSED_OVER {
-            let Some(endpoint) = upstream.pick(&tried, begin) else { break };
-            // Another worker may have taken the last place since the choice.
-            let Some(in_endpoint) = upstream.admit(&endpoint) else {
-                tried.push(endpoint);
-                continue;
-            };
-            // From here on it counts in the endpoint's load: one that is slow to connect is slow.
-            let mut pending = Pending::new(endpoint.clone(), in_endpoint, begin);
-            let leased = match endpoint.pool.ready(begin) {
-                Some(lease) => Ok(lease),
-                // Boxed: a call's own future stays small without the way to a new connection.
-                None => Box::pin(endpoint.pool.lease()).await,
-            };
-            match leased {
-                Ok(lease) => {
-                    pending.hold(in_upstream);
-                    return Ok((lease, endpoint, pending));
-                }
-                Err(fault) if fault.stage == ConnectStage::Full => {
-                    pending.unsent();
-                    full = Some(fault);
-                }
-                // The pool has told the upstream, which took the endpoint out.
-                Err(_) => failed += 1,
-            }
-            tried.push(endpoint);
-        }
-        Err(upstream.none_left(full))
+        let calling = route::calling(&upstream.config, &head);
+        let before = hop.map_or(0, |hop| hop.attempt).max(attempts_before(&head.headers));
+        let call = retry::Call {
+            is_idempotent: route::is_idempotent(calling, &method, asked, &head),
+            is_retry_already: before > 0,
+            deadline: deadline.map(|at| state.clock.moment(at)),
+        };
+        let attempts = Attempts {
+            worker,
+            upstream: &upstream,
+            state,
+            method: &method,
+            calling,
+            asked,
+            call,
+            deadline,
+            begin: context.begin,
+            before,
+            sent: Cell::new(0),
+            tried: RefCell::default(),
+        };
+        attempts.run(head, Rest { control, in_upstream: Some(in_upstream), body }).await
     }
 
-    async fn first_snapshot(
-        &self,
-        upstream: &Upstream,
-    ) -> Result<std::sync::Arc<crate::discovery::snapshot::Upstream>, Fault> {
+    async fn first_snapshot(&self, upstream: &Upstream) -> Result<Arc<snapshot::Upstream>, Fault> {
         let wait: Duration = self.worker.config.timeouts.discovery.duration();
         timeout(wait, upstream.snapshot()).await.map_err(|_| {
             Fault::undelivered(
@@ -222,6 +183,12 @@ impl Outbound {
             )
         })
     }
+}
+
+/// How many attempts of the app came before this one.
+fn attempts_before(headers: &HeaderMap) -> u32 {
+    let value = headers.get(&attempts::PREVIOUS_ATTEMPTS);
+    value.and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
 /// The earlier of what the caller asks for and what its own caller left it.

@@ -13,6 +13,7 @@ pub mod gradient;
 pub mod in_flight;
 pub mod moment;
 pub mod outcome;
+pub mod quantile;
 pub mod retry;
 mod window;
 

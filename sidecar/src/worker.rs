@@ -34,6 +34,7 @@ use crate::outbound::mesh::{Mesh, ToEndpoint};
 use crate::outbound::upstream::Upstream;
 use crate::telemetry::labels::Direction;
 use crate::telemetry::metrics::Shard;
+use crate::transport::body::Room;
 use crate::transport::io::Dial;
 use crate::transport::keepalive::Keepalive;
 use crate::transport::pool::{self, Pool};
@@ -44,6 +45,8 @@ const SPARE_IDLE: Duration = Duration::from_secs(60);
 
 /// What the workers of one process share.
 pub struct Shared {
+    /// What is kept of requests.
+    kept: Arc<AtomicUsize>,
     /// Streams open in the whole process.
     open_streams: Arc<AtomicUsize>,
     /// Connections open in each direction.
@@ -58,6 +61,7 @@ impl Shared {
     /// Of a process without connections yet.
     pub fn new(demand: mpsc::Sender<ServiceName>) -> Arc<Self> {
         Arc::new(Self {
+            kept: Arc::default(),
             open_streams: Arc::default(),
             doors: Default::default(),
             emptied: Notify::new(),
@@ -89,6 +93,8 @@ pub struct Worker {
     pub refused: RefCell<Refused>,
     /// Places for TLS handshakes.
     pub handshakes: Semaphore,
+    /// For requests that may have to be sent again.
+    pub room: Rc<Room>,
     /// How connections from the mesh are served.
     pub inbound_settings: Rc<serve::Settings>,
     /// How connections from the app are served.
@@ -160,11 +166,14 @@ impl Worker {
             }
         });
         let handshakes = Semaphore::new(limits.handshakes.get());
+        let limit = limits.kept_requests.bytes() as usize;
+        let room = Rc::new(Room { kept: shared.kept.clone(), limit });
         Rc::new(Self {
             shard,
             mesh,
             refused: RefCell::default(),
             handshakes,
+            room,
             inbound_settings: Rc::new(from_mesh),
             outbound_settings: Rc::new(from_app),
             app,
@@ -268,9 +277,6 @@ impl Worker {
         let config = self.config.upstreams.of(name).clone();
         let upstream =
             Upstream::new(name.as_str(), config, self.config.limits.metric_methods.get());
-        if let Some(methods) = &upstream.config.methods {
-            upstream.set_methods(methods.clone());
-        }
         self.upstreams.borrow_mut().insert(name.clone(), upstream.clone());
         upstream
     }

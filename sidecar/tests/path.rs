@@ -16,5 +16,6 @@ mod path {
     mod flow;
     mod hops;
     mod http1;
+    mod retries;
     mod trust;
 }

@@ -16,7 +16,7 @@ use http_body::Frame;
 
 use super::control::Control;
 use super::exchange::{Ended, Exchange};
-use super::headers::{self, Answered, Dialect};
+use super::headers::{self, Dialect};
 use super::record::{Record, Reporter};
 use super::web::Messages;
 use crate::fault::{Fault, Reason};
@@ -54,7 +54,7 @@ pub struct Prepared {
     pub record: Option<Record>,
     /// The call on its way, or why not.
     /// (Boxed: it is handed on many times before it rests.)
-    pub outcome: Result<Box<Exchange>, Fault>,
+    pub outcome: Result<Box<Exchange>, Ended>,
     /// Told every fault that the sidecar answers with.
     pub reporter: Reporter,
 }
@@ -104,7 +104,8 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
     };
     let mut exchange = match outcome {
         Ok(exchange) => exchange,
-        Err(fault) => return set_status(refuse(&fault, &mut respond)),
+        Err(Ended::CallerGone) => return,
+        Err(Ended::Fault(fault)) => return set_status(refuse(&fault, &mut respond)),
     };
     let mut interims = 0;
     let head = poll_fn(|cx| {
@@ -121,7 +122,7 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
                 let _ = respond.send_informational(interim);
             }
         }
-        match exchange.poll_head(cx) {
+        match exchange.poll_head(cx, &dialect) {
             Poll::Pending => respond.poll_reset(cx).map(|_| Err(Ended::CallerGone)),
             ready => ready,
         }
@@ -151,15 +152,14 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
         exchange.poll_side(cx)?;
         let before = pump.moved();
         let polled = pump.poll(cx, &mut |trailers| {
+            status = exchange.trailed(trailers)?.or(status);
             edge.clean(trailers);
-            let said = Answered::of(trailers);
-            status = said.status.or(status);
-            exchange.check_size(said.size)
+            Ok(())
         });
         if pump.moved() != before {
-            exchange.progressed();
+            exchange.attempt().progressed();
         }
-        exchange.set_stalled_down(pump.is_stalled());
+        exchange.attempt().set_stalled_down(pump.is_stalled());
         match polled {
             Poll::Pending => pump.sink().poll_reset(cx).map(|_| Err(Ended::CallerGone)),
             Poll::Ready(End::Whole) => Poll::Ready(Ok(())),
@@ -218,10 +218,10 @@ pub async fn over_h1<S: Screen>(screen: Rc<S>, call: Call) -> Response<H1Answer>
     let mut answer = H1Answer { state: State::Whole(Bytes::new()), edge, record, reporter };
     let outcome = match outcome {
         Ok(mut exchange) => {
-            let head = poll_fn(|cx| exchange.poll_head(cx)).await;
+            let head = poll_fn(|cx| exchange.poll_head(cx, &dialect)).await;
             head.map(|head| (head, exchange))
         }
-        Err(fault) => Err(fault.into()),
+        Err(ended) => Err(ended),
     };
     match outcome {
         Ok(((mut parts, body), exchange)) => {
@@ -323,10 +323,10 @@ impl http_body::Body for H1Answer {
         let owed_now = std::mem::take(owed);
         if owed_now > 0 {
             body.release(owed_now);
-            exchange.progressed();
+            exchange.attempt().progressed();
         }
         // hyper asks for more only once it has room: until then the piece is owed, and stalls.
-        exchange.set_stalled_down(false);
+        exchange.attempt().set_stalled_down(false);
         let fault = match exchange.poll_side(cx) {
             Err(Ended::Fault(fault)) => fault,
             Err(Ended::CallerGone) => broke_off(),
@@ -341,7 +341,7 @@ impl http_body::Body for H1Answer {
                         messages.pass(&data);
                     }
                     *left = left.map(|left| left.saturating_sub(data.len() as u64));
-                    exchange.set_stalled_down(true);
+                    exchange.attempt().set_stalled_down(true);
                     this.note_end();
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }

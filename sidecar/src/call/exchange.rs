@@ -1,29 +1,28 @@
 //! One call with its callee: the request going up, the answer coming down, and what may end both.
 //!
-//! Whoever carries the answer to the caller (an HTTP/2 stream, or hyper for HTTP/1.1) polls it.
-//! Dropping it ends the call at the callee at once: h2 sends RST_STREAM(CANCEL).
+//! Until its head has come, another attempt may take the place of the one that failed. Whoever
+//! carries the answer to the caller (an HTTP/2 stream, or hyper for HTTP/1.1) polls it.
 
-use std::cell::Cell;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use h2::client::ResponseFuture;
 use http::response::Parts;
-use http::{HeaderMap, Response, Version};
-use hyper::body::Incoming;
+use http::{HeaderMap, Response};
 use tokio::time::Instant;
 
+use super::attempt::Attempt;
 use super::control::Control;
-use super::headers::{self, Answered};
-use crate::fault::{Code, Fault, REASON_HEADER, Reason};
-use crate::outbound::endpoint::Pending;
+use super::headers::{self, Answered, Dialect};
+use super::told::Told;
+use crate::fault::{Fault, Reason};
+use crate::outbound::endpoint::Count;
 use crate::resilience::outcome::Outcome;
-use crate::transport::body::{Body, BodyError};
-use crate::transport::pool::Lease;
-use crate::transport::pump::{End, Pump};
+use crate::transport::body::{Body, BodyError, Piece};
+
+/// How long a head is held back whose call may be sent again, until its first message or its status
+/// comes.
+const PEEK: Duration = Duration::from_millis(20);
 
 /// How long a call may take.
 #[derive(Clone, Copy, Debug)]
@@ -31,9 +30,9 @@ pub struct Limits {
     /// When the whole call must have ended.
     pub deadline: Option<Instant>,
     /// From the end of the request to the response head.
-    pub response: Option<std::time::Duration>,
+    pub response: Option<Duration>,
     /// Between two pieces, either way.
-    pub idle: Option<std::time::Duration>,
+    pub idle: Option<Duration>,
     /// The largest header list that goes on, in bytes.
     pub header_list: usize,
 }
@@ -53,32 +52,28 @@ impl From<Fault> for Ended {
     }
 }
 
-type H1Response = Pin<Box<dyn Future<Output = hyper::Result<http::Response<Incoming>>>>>;
-
-/// Where the answer comes from.
-pub enum Answer {
-    /// An HTTP/2 stream, and its place on the connection.
-    H2(ResponseFuture, Lease),
-    /// An HTTP/1.1 connection, and the pieces of the request that went on it.
-    H1(H1Response, Rc<Cell<u64>>),
-}
-
 /// A call on its way.
 pub struct Exchange {
-    whom: Rc<str>,
-    upload: Option<Pump>,
-    answer: Answer,
+    attempt: Attempt,
     control: Control,
     limits: Limits,
     /// Held until the response head.
-    pending: Option<Pending>,
-    has_head: bool,
+    in_upstream: Option<Count>,
+    interim: Option<Response<()>>,
+    head: Option<(Parts, Body)>,
     /// Of its head, once that is there.
     answered: Answered,
-    stalled_down: bool,
+    /// What an answer without messages says.
+    told: Option<Told>,
+    /// Looks at the first piece behind the head, until then.
+    peek: Option<Instant>,
+    /// The callee's side broke, and nothing of an answer went on.
+    is_lost: bool,
+    /// When somebody else is asked, too.
+    hedge: Option<Instant>,
+    is_hedge_due: bool,
     /// What the call asked to be woken for.
     timer: Option<Wait>,
-    moved: u64,
 }
 
 /// What a call is woken for.
@@ -86,135 +81,209 @@ pub struct Exchange {
 enum Wait {
     Deadline,
     Head,
+    Hedge,
+    Peek,
     /// What had moved when it was set.
     Idle(u64),
 }
 
 impl Exchange {
-    /// A call that was just sent. `upload` is the rest of the request, `whom` the callee in words.
+    /// A call that was just sent.
     pub fn new(
-        whom: Rc<str>,
-        upload: Option<Pump>,
-        answer: Answer,
+        attempt: Attempt,
         control: Control,
         limits: Limits,
-        pending: Option<Pending>,
+        in_upstream: Option<Count>,
     ) -> Self {
         Self {
-            whom,
-            upload,
-            answer,
+            attempt,
             control,
             limits,
-            pending,
-            has_head: false,
+            in_upstream,
+            interim: None,
+            head: None,
             answered: Answered::default(),
-            stalled_down: false,
+            told: None,
+            peek: None,
+            is_lost: false,
+            hedge: None,
+            is_hedge_due: false,
             timer: None,
-            moved: 0,
         }
     }
 
-    /// An interim response (1xx) that comes before the head; from HTTP/1.1 there is none.
-    pub fn poll_interim(&mut self, cx: &mut Context<'_>) -> Option<Response<()>> {
-        match &mut self.answer {
-            Answer::H2(response, _) => match response.poll_informational(cx) {
-                Poll::Ready(Some(Ok(interim))) => Some(interim),
-                // An error is the head's, too.
-                _ => None,
-            },
-            Answer::H1(..) => None,
-        }
+    /// The attempt that the call is at.
+    pub fn attempt(&mut self) -> &mut Attempt {
+        &mut self.attempt
     }
 
-    /// The response head.
-    pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Parts, Body), Ended>> {
-        self.poll_side(cx)?;
-        let (parts, body) = match &mut self.answer {
-            Answer::H2(response, _) => {
-                let response = ready!(Pin::new(response).poll(cx));
-                let (parts, stream) = response.map_err(|e| self.lost(e))?.into_parts();
-                (parts, Body::from_h2(stream))
-            }
-            Answer::H1(response, _) => {
-                let response = ready!(response.as_mut().poll(cx));
-                let response = response.map_err(|e| self.broken(&BodyError::H1(e)))?;
-                let (mut parts, incoming) = response.into_parts();
-                headers::strip_hop_by_hop(&mut parts.headers);
-                parts.version = Version::HTTP_2;
-                (parts, Body::H1(incoming))
-            }
-        };
-        self.has_head = true;
+    /// The worker's hand on the call.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The same call, sent anew.
+    pub fn again(&mut self, attempt: Attempt) {
+        self.attempt = attempt;
+        self.head = None;
+        self.answered = Answered::default();
+        (self.told, self.peek, self.hedge) = (None, None, None);
+        (self.is_lost, self.is_hedge_due) = (false, false);
         self.timer.take_if(|wait| *wait != Wait::Deadline);
-        if let Answer::H2(_, lease) = &mut self.answer {
-            lease.settle();
-        }
-        self.answered = Answered::of(&parts.headers);
-        if let Some(pending) = self.pending.take() {
-            if failed_at_once(&self.answered, &parts.headers, body.is_empty()) {
-                pending.failed();
-            } else {
-                pending.answered();
-            }
-        }
-        self.check_size(self.answered.size)?;
-        Poll::Ready(Ok((parts, body)))
     }
 
-    /// The answer will not come.
-    fn lost(&mut self, error: h2::Error) -> Fault {
-        // A reset of this call alone may be the method's own way.
-        let is_own = error.is_reset() && error.reason() != Some(h2::Reason::REFUSED_STREAM);
-        if let Some(pending) = self.pending.take_if(|_| !is_own) {
-            pending.failed();
+    /// What the next attempt needs: the worker's hand, the place in the upstream's count, and the
+    /// request from its begin.
+    pub fn into_rest(mut self) -> (Control, Option<Count>, Body) {
+        let body = self.attempt.take_body();
+        (self.control, self.in_upstream, body)
+    }
+
+    /// Asks to be told at this time, unless a head has come.
+    pub fn hedge_at(&mut self, at: Instant) {
+        self.hedge = Some(at);
+        self.timer = None;
+    }
+
+    /// Whether that time has come; told once.
+    pub fn take_hedge_due(&mut self) -> bool {
+        std::mem::take(&mut self.is_hedge_due)
+    }
+
+    /// An interim response (1xx) that comes before the head.
+    pub fn poll_interim(&mut self, cx: &mut Context<'_>) -> Option<Response<()>> {
+        self.interim.take().or_else(|| self.attempt.poll_interim(cx))
+    }
+
+    /// Whether an interim response came: the call is not sent again once it goes on.
+    pub fn has_interim(&mut self, cx: &mut Context<'_>) -> bool {
+        self.interim = self.interim.take().or_else(|| self.attempt.poll_interim(cx));
+        self.interim.is_some()
+    }
+
+    /// Waits for the head; it stays here. With `peek`, for what comes behind it, too.
+    pub fn poll_arrival(&mut self, cx: &mut Context<'_>, peek: bool) -> Poll<Result<(), Ended>> {
+        self.poll_side(cx)?;
+        if self.head.is_none() {
+            let (parts, body) = ready!(self.attempt.poll_answer(cx)).map_err(|fault| {
+                self.is_lost = true;
+                fault
+            })?;
+            self.arrived(parts, body, peek)?;
         }
-        self.broken(&BodyError::H2(error))
+        match self.peek {
+            Some(_) => self.poll_peek(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn arrived(&mut self, parts: Parts, body: Body, peek: bool) -> Result<(), Fault> {
+        self.timer.take_if(|wait| *wait != Wait::Deadline);
+        (self.hedge, self.is_hedge_due) = (None, false);
+        self.answered = Answered::of(&parts.headers);
+        let has_status = body.is_empty() && self.answered.status.is_some();
+        let told = (has_status || self.answered.has_reason)
+            .then(|| Told::of(&self.answered, &parts.headers));
+        self.attempt.headed(told.as_ref().is_some_and(|told| told.outcome() == Outcome::Down));
+        self.set_told(told);
+        let peek = peek && self.told.is_none() && self.answered.status.is_none();
+        let body = if peek {
+            self.peek = Some(Instant::now() + PEEK);
+            body.keep(usize::MAX, None)
+        } else {
+            body
+        };
+        self.head = Some((parts, body));
+        self.check_size(self.answered.size)
+    }
+
+    fn set_told(&mut self, told: Option<Told>) {
+        if let Some(told) = &told {
+            self.attempt.judge(told.outcome(), || told.words());
+        }
+        self.told = told;
+    }
+
+    /// What comes behind the head: a status without a message is not passed on yet.
+    fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        let Some((_, body)) = &mut self.head else { return Poll::Ready(Ok(())) };
+        let mut told = None;
+        let lost = match body.poll_piece(cx) {
+            Poll::Pending if self.peek.is_some_and(|until| Instant::now() < until) => {
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(Piece::Trailers(trailers)))) => {
+                told = Some(Told::of(&Answered::of(&trailers), &trailers));
+                None
+            }
+            Poll::Ready(Some(Err(error))) => Some(error),
+            Poll::Ready(Some(Ok(Piece::Data(_))) | None) | Poll::Pending => None,
+        };
+        if let Body::Kept(kept) = body {
+            kept.rewind();
+            kept.forget();
+        }
+        self.peek = None;
+        self.timer.take_if(|wait| *wait == Wait::Peek);
+        self.set_told(told);
+        match lost {
+            Some(error) => {
+                self.is_lost = true;
+                Poll::Ready(Err(self.attempt.broken(&error).into()))
+            }
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Takes over an attempt whose head came before that of the present one.
+    ///
+    /// # Errors
+    /// `too_large`.
+    pub fn answered_by(&mut self, attempt: Attempt, head: (Parts, Body)) -> Result<(), Ended> {
+        self.again(attempt);
+        let (parts, body) = head;
+        Ok(self.arrived(parts, body, false)?)
+    }
+
+    /// What an answer without messages says.
+    pub fn told(&self) -> Option<&Told> {
+        self.told.as_ref()
+    }
+
+    /// Whether the callee's side broke before an answer.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// The response head, to be passed on: the call is not sent again from here on.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        dialect: &Dialect,
+    ) -> Poll<Result<(Parts, Body), Ended>> {
+        ready!(self.poll_arrival(cx, false))?;
+        let Some((parts, body)) = self.head.take() else { return Poll::Pending };
+        self.in_upstream = None;
+        self.attempt.forget();
+        if *dialect != Dialect::Grpc || body.is_empty() {
+            let outcome = Outcome::of_http(parts.status);
+            self.attempt.judge(outcome, || format!("HTTP {}", parts.status));
+        }
+        Poll::Ready(Ok((parts, body)))
     }
 
     /// Everything beside the answer: the request's rest, the control, the clock. To be polled
     /// whenever the answer is.
     pub fn poll_side(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         let due = self.control.poll(cx)?;
-        if let Some(upload) = &mut self.upload {
-            let before = upload.moved();
-            let limit = self.limits.header_list;
-            if let Answer::H2(_, lease) = &self.answer {
-                upload.set_ahead(lease.ahead());
+        if self.attempt.is_uploading() {
+            self.attempt.poll_upload(cx, self.limits.header_list)?;
+            if !self.attempt.is_uploading() {
+                // The wait for the head begins now.
+                self.timer.take_if(|wait| *wait != Wait::Deadline);
             }
-            let polled = upload.poll(cx, &mut |trailers| {
-                headers::strip_reserved(trailers);
-                headers::check_size(headers::list_size(trailers), limit)
-            });
-            let moved = upload.moved() - before;
-            self.moved += moved;
-            if let (Answer::H2(_, lease), false) = (&mut self.answer, self.has_head) {
-                lease.owe(moved as usize);
-            }
-            let stalled = upload.is_stalled();
-            match polled {
-                Poll::Pending => {}
-                Poll::Ready(End::Source(_)) => return Err(Ended::CallerGone),
-                Poll::Ready(End::Refused(fault)) => return Err(fault.into()),
-                // Whole, or the callee wants no more of it: its answer says why.
-                Poll::Ready(End::Whole | End::Sink(_)) => {
-                    self.upload = None;
-                    // The wait for the head begins now.
-                    self.timer.take_if(|wait| *wait != Wait::Deadline);
-                }
-            }
-            self.set_stalled(stalled && self.upload.is_some() || self.stalled_down);
         }
         self.keep_time(due)
-    }
-
-    /// Tells that the answer's next piece waits for the caller, or no more.
-    pub fn set_stalled_down(&mut self, stalled: bool) {
-        if self.stalled_down != stalled {
-            self.stalled_down = stalled;
-            let up = self.upload.as_ref().is_some_and(Pump::is_stalled);
-            self.set_stalled(stalled || up);
-        }
     }
 
     /// What the head says.
@@ -230,32 +299,32 @@ impl Exchange {
         headers::check_size(size, self.limits.header_list)
     }
 
-    /// Tells that something of the answer went on.
-    pub fn progressed(&mut self) {
-        self.moved += 1;
+    /// The trailers of the answer: what they say, and how the call ended with them.
+    ///
+    /// # Errors
+    /// `too_large`.
+    pub fn trailed(&mut self, trailers: &HeaderMap) -> Result<Option<u8>, Fault> {
+        let answered = Answered::of(trailers);
+        let told = Told::of(&answered, trailers);
+        self.attempt.judge(told.outcome(), || told.words());
+        self.check_size(answered.size)?;
+        Ok(answered.status)
     }
 
     /// What a broken answer means.
-    pub fn broken(&self, error: &BodyError) -> Fault {
-        match error {
-            BodyError::H2(e) => Fault::from_h2(format_args!("{}", self.whom), e),
-            BodyError::H1(e) => Fault::after_send(
-                Reason::UpstreamReset,
-                format!("the connection to {} was lost: {e}", self.whom),
-            ),
-        }
-    }
-
-    fn set_stalled(&mut self, stalled: bool) {
-        if let Answer::H2(_, lease) = &mut self.answer {
-            lease.set_stalled(stalled);
-        }
+    pub fn broken(&mut self, error: &BodyError) -> Fault {
+        self.attempt.broken(error)
     }
 
     fn keep_time(&mut self, due: bool) -> Result<(), Ended> {
         if due && let Some(wait) = self.timer.take() {
             match wait {
-                Wait::Idle(moved) if moved != self.moved() => {}
+                Wait::Idle(moved) if moved != self.attempt.moved() => {}
+                Wait::Hedge => {
+                    self.is_hedge_due = self.hedge.take().is_some();
+                }
+                // Whoever waits for it looks at the clock.
+                Wait::Peek => self.peek = self.peek.map(|_| Instant::now()),
                 _ => return Err(self.expired(wait).into()),
             }
         }
@@ -263,62 +332,47 @@ impl Exchange {
             && let Some((wait, at)) = self.next_wait()
         {
             self.timer = Some(wait);
-            self.control.wake_at(at, !matches!(wait, Wait::Idle(_)));
+            let is_last = matches!(wait, Wait::Deadline | Wait::Head);
+            self.control.wake_at(at, is_last);
         }
         Ok(())
     }
 
     fn next_wait(&self) -> Option<(Wait, Instant)> {
         let deadline = self.limits.deadline.map(|at| (Wait::Deadline, at));
-        let waits_for_head = !self.has_head && self.upload.is_none();
+        let waits_for_head = !self.attempt.has_head() && !self.attempt.is_uploading();
         let response = self.limits.response.filter(|_| waits_for_head);
         let head = response.map(|response| (Wait::Head, Instant::now() + response));
         let idle = self.limits.idle;
-        let idle = idle.map(|idle| (Wait::Idle(self.moved()), Instant::now() + idle));
-        [deadline, head, idle].into_iter().flatten().min_by_key(|(_, at)| *at)
+        let idle = idle.map(|idle| (Wait::Idle(self.attempt.moved()), Instant::now() + idle));
+        let hedge = self.hedge.map(|at| (Wait::Hedge, at));
+        let peek = self.peek.map(|at| (Wait::Peek, at));
+        [deadline, head, idle, hedge, peek].into_iter().flatten().min_by_key(|(_, at)| *at)
     }
 
-    /// Grows with whatever moves, either way.
-    fn moved(&self) -> u64 {
-        match &self.answer {
-            Answer::H1(_, up) => self.moved + up.get(),
-            Answer::H2(..) => self.moved,
-        }
-    }
-
-    fn expired(&self, wait: Wait) -> Fault {
-        let whom = &self.whom;
+    fn expired(&mut self, wait: Wait) -> Fault {
+        let whom = self.attempt.whom();
         let message = match wait {
-            Wait::Deadline if self.has_head => format!("the deadline passed while {whom} answered"),
+            Wait::Deadline if self.attempt.has_head() => {
+                format!("the deadline passed while {whom} answered")
+            }
             Wait::Deadline => format!("the deadline passed before {whom} answered"),
             Wait::Head => format!(
                 "{whom} did not answer within {:?} (the response timeout; the caller set no deadline)",
                 self.limits.response.unwrap_or_default(),
             ),
-            Wait::Idle(_) => format!(
+            _ => format!(
                 "nothing moved between the caller and {whom} for {:?} (the idle timeout)",
                 self.limits.idle.unwrap_or_default(),
             ),
         };
+        self.attempt.judge(Outcome::of_reason(Reason::DeadlineExceeded), || message.clone());
         Fault::after_send(Reason::DeadlineExceeded, message)
     }
 }
 
-/// Whether an answer's head is a failure that took no work: what comes quickly because nothing was
-/// done says nothing good of the endpoint.
-fn failed_at_once(answered: &Answered, head: &HeaderMap, is_all: bool) -> bool {
-    let outcome = if answered.has_reason {
-        let reason = head.get(&REASON_HEADER).and_then(|name| Reason::named(name.as_bytes()));
-        reason.map(Outcome::of_reason)
-    } else {
-        let status = answered.status.filter(|_| is_all);
-        status.map(|status| Outcome::of_status(Code::from(i32::from(status))))
-    };
-    outcome == Some(Outcome::Down)
-}
-
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exchange").field("whom", &self.whom).finish_non_exhaustive()
+        f.debug_struct("Exchange").field("whom", self.attempt.whom()).finish_non_exhaustive()
     }
 }

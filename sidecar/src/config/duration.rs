@@ -60,6 +60,11 @@ impl Wait {
         Self(Duration::from_secs(if secs == 0 { 1 } else { secs }))
     }
 
+    /// So long, at least a millisecond.
+    pub(crate) fn from_duration(duration: Duration) -> Self {
+        Self(duration.max(Duration::from_millis(1)))
+    }
+
     /// How long.
     pub const fn duration(self) -> Duration {
         self.0
@@ -105,7 +110,7 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.checked_mul(millis)?))
 }
 
-fn write(f: &mut fmt::Formatter<'_>, duration: Duration) -> fmt::Result {
+pub(super) fn write(f: &mut fmt::Formatter<'_>, duration: Duration) -> fmt::Result {
     let millis = duration.as_millis();
     match millis {
         0 => f.write_str("0s"),

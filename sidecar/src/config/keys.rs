@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::amount::whole;
 use super::balance::{Balance, HashKeys, Weight};
-use super::fallback::RungKeys;
+use super::calling::{BreakerKeys, BudgetKeys, HedgeKeys, RetryKeys};
 use super::{
     AdminAddr, AdvertiseAddr, AgentAddr, AppAddr, AppProtocol, Count, DefaultAction, Drain,
     EndpointAddr, InboundAddr, InstanceId, Limits, Log, OutboundAddr, ServiceName, Timeout,
@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Every key of a `sidecar.toml`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Keys {
     /// Who this sidecar stands beside.
@@ -38,6 +38,15 @@ pub(super) struct Keys {
     pub(super) upstreams: BTreeMap<ServiceName, UpstreamKeys>,
     /// The Consul agent.
     pub(super) consul: ConsulKeys,
+    /// When a call is sent again, where its upstream or route says nothing else.
+    pub(super) retry: RetryKeys,
+    /// When an idempotent call is sent to a second endpoint, where its upstream or route says
+    /// nothing else.
+    pub(super) hedge: HedgeKeys,
+    /// What retries and hedges of each upstream may cost, where it says nothing else.
+    pub(super) retry_budget: BudgetKeys,
+    /// When an endpoint rests, where its upstream says nothing else.
+    pub(super) breaker: BreakerKeys,
     /// How long each thing may take.
     pub(super) timeouts: Timeouts,
     /// How much of each thing there may be.
@@ -171,10 +180,14 @@ pub(super) struct UpstreamKeys {
     pub(super) subset: Option<Count>,
     /// How long a new endpoint is spared. Left out: `balance.slow_start`.
     pub(super) slow_start: Option<Timeout>,
-    /// What its methods and messages are: a `FileDescriptorSet` with all imports, as
-    /// `buf build -o user.binpb` writes it. Left out: the upstream's reflection is asked which of
-    /// its methods are idempotent.
-    pub(super) descriptors: Option<PathBuf>,
+    /// When a call is sent again. Left out: as `[retry]`.
+    pub(super) retry: RetryKeys,
+    /// When an idempotent call is sent to a second endpoint. Left out: as `[hedge]`.
+    pub(super) hedge: HedgeKeys,
+    /// What retries and hedges may cost. Left out: as `[retry_budget]`.
+    pub(super) retry_budget: BudgetKeys,
+    /// When an endpoint rests. Left out: as `[breaker]`.
+    pub(super) breaker: BreakerKeys,
     /// What is different for some calls; the first match wins.
     pub(super) route: Vec<RouteKeys>,
 }
@@ -189,8 +202,10 @@ pub(super) struct RouteKeys {
     pub(super) timeout: Option<Timeout>,
     /// Consistent hashing: calls that are alike go to the same endpoint. Left out: to any.
     pub(super) hash: Option<HashKeys>,
-    /// What callers get once the upstream has failed: the first of these steps that has an answer.
-    pub(super) fallback: Vec<RungKeys>,
+    /// As the upstream's `retry`, which it inherits.
+    pub(super) retry: RetryKeys,
+    /// As the upstream's `hedge`, which it inherits.
+    pub(super) hedge: HedgeKeys,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -228,6 +243,31 @@ pub(super) struct RuntimeKeys {
 fn workers<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
     let workers = whole(from, 0..=64, "a number of threads from 0 to 64")?;
     Ok(u8::try_from(workers).unwrap_or(0))
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self {
+            service: ServiceKeys::default(),
+            inbound: InboundKeys::default(),
+            outbound: OutboundKeys::default(),
+            admin: AdminKeys::default(),
+            identity: IdentityKeys::default(),
+            authorization: AuthorizationKeys::default(),
+            upstreams: BTreeMap::default(),
+            consul: ConsulKeys::default(),
+            retry: RetryKeys::defaults(),
+            hedge: HedgeKeys::defaults(),
+            retry_budget: BudgetKeys::defaults(),
+            breaker: BreakerKeys::defaults(),
+            balance: Balance::default(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            drain: Drain::default(),
+            log: Log::default(),
+            runtime: RuntimeKeys::default(),
+        }
+    }
 }
 
 impl Default for InboundKeys {

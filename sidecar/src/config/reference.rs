@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use super::keys::Keys;
 
 /// In the order of a reader's questions; a section that is not here comes after them.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 18] = [
     "service",
     "inbound",
     "outbound",
@@ -15,6 +15,10 @@ const ORDER: [&str; 14] = [
     "identity",
     "authorization",
     "upstreams",
+    "retry",
+    "hedge",
+    "retry_budget",
+    "breaker",
     "consul",
     "timeouts",
     "limits",
@@ -67,37 +71,47 @@ impl Reference<'_> {
         // A table of tables: one section for each name.
         if let Some(inner) = shape.get("additionalProperties").filter(|inner| inner.is_object()) {
             let inner = self.shape(inner).clone();
-            return self.keys(&format!("{name}.NAME"), "[", "]", &words(field), &inner);
+            return self.keys(&format!("{name}.NAME"), "[", "]", field, &inner);
         }
         let shape = shape.clone();
-        self.keys(name, "[", "]", &words(field), &shape);
+        self.keys(name, "[", "]", field, &shape);
     }
 
-    fn keys(&mut self, path: &str, open: &str, close: &str, about: &str, shape: &Json) {
+    fn keys(&mut self, path: &str, open: &str, close: &str, section: &Json, shape: &Json) {
+        let about = words(section);
         let Some(keys) = properties(shape) else {
             return;
         };
         self.text.push_str(&format!("\n## `{open}{path}{close}`\n\n{about}\n\n"));
         self.text.push_str("| Key | Type | Default | What it is |\n| --- | --- | --- | --- |\n");
         let mut tables = Vec::new();
-        self.rows("", keys, &mut tables);
-        for (key, about, shape) in tables {
-            self.keys(&format!("{path}.{key}"), "[[", "]]", &about, &shape);
+        self.rows("", keys, section.get("default"), &mut tables);
+        for (key, field, shape) in tables {
+            self.keys(&format!("{path}.{key}"), "[[", "]]", &field, &shape);
         }
     }
 
-    fn rows(&mut self, above: &str, keys: &Map<String, Json>, tables: &mut Vec<Table>) {
-        for (key, field) in keys {
+    fn rows(
+        &mut self,
+        above: &str,
+        keys: &Map<String, Json>,
+        defaults: Option<&Json>,
+        tables: &mut Vec<Table>,
+    ) {
+        for (name, field) in keys {
             let shape = self.shape(field).clone();
-            let key = format!("{above}{key}");
+            let key = format!("{above}{name}");
             if let Some(inner) = properties(&shape) {
-                self.rows(&format!("{key}."), inner, tables);
+                self.rows(&format!("{key}."), inner, field.get("default"), tables);
             } else if let Some(item) = shape.get("items")
                 && properties(self.shape(item)).is_some()
             {
-                tables.push((key, words(field), self.shape(item).clone()));
+                tables.push((key, field.clone(), self.shape(item).clone()));
             } else {
-                let default = field.get("default").filter(|default| !default.is_null());
+                let given = |default: &&Json| !default.is_null();
+                let own = field.get("default").filter(given);
+                // A section may have other defaults than its parts have by themselves.
+                let default = own.or_else(|| defaults?.get(name).filter(given));
                 let default = default.map_or("—".to_owned(), |default| format!("`{default}`"));
                 let (kind, about) = (self.kind(&shape), words(field));
                 self.text.push_str(&format!("| `{key}` | {kind} | {default} | {about} |\n"));
@@ -149,8 +163,8 @@ impl Reference<'_> {
     }
 }
 
-/// A list of tables inside a section: its key, what it is for, what one of them holds.
-type Table = (String, String, Json);
+/// A list of tables inside a section: its key, the field, what one of them holds.
+type Table = (String, Json, Json);
 
 fn properties(shape: &Json) -> Option<&Map<String, Json>> {
     shape.get("properties").and_then(Json::as_object)

@@ -198,6 +198,8 @@ pub struct Limits {
     pub open_streams: Count,
     /// Names that are watched in Consul.
     pub upstreams: Count,
+    /// What is kept of requests over their first KiB, so that they can be sent again.
+    pub kept_requests: Size,
     /// Connections that each worker keeps to one endpoint, or to the app.
     pub connections_per_endpoint: Count,
     /// Peers that metrics tell apart; one more is counted as `other`.
@@ -226,6 +228,7 @@ impl Default for Limits {
             in_flight_per_endpoint: Count::new(256),
             open_streams: Count::new(10_000),
             upstreams: Count::new(128),
+            kept_requests: Size::kib(16 * 1024),
             connections_per_endpoint: Count::new(16),
             metric_peers: Count::new(256),
             metric_methods: Count::new(512),

@@ -7,7 +7,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-mod fallback;
 mod files;
 
 /// What is wrong with a config file's text.
@@ -213,7 +212,7 @@ fn flags_beat_variables_which_beat_the_file() {
     assert_eq!(config.service.tags, ["flag"]);
     assert_eq!(config.service.meta["zone"], "a");
     let user = config.upstreams.of(&"user-service".parse().unwrap());
-    assert_eq!(user.timeout.limit(), Some(Duration::from_secs(2)));
+    assert_eq!(user.calling.timeout.limit(), Some(Duration::from_secs(2)));
     assert_eq!(user.connect_timeout.duration(), Duration::from_secs(1));
     assert_eq!(user.in_flight.get(), 7);
     let origin = |key| {
@@ -254,12 +253,12 @@ timeout = "3s"
 "#,
     );
     let b = config.upstreams.of(&"b".parse().unwrap());
-    assert_eq!(b.routes[0].timeout, Timeout::NONE);
+    assert_eq!(b.routes[0].calling.timeout, Timeout::NONE);
     assert_eq!(b.routes[0].matches.path, PathMatch::Prefix("/b.v1.B/".into()));
     assert_eq!(b.routes[0].matches.headers.len(), 1);
-    assert_eq!(b.routes[1].timeout, Timeout::secs(3));
+    assert_eq!(b.routes[1].calling.timeout, Timeout::secs(3));
     let other = config.upstreams.of(&"c".parse().unwrap());
-    assert_eq!(other.timeout, Timeout::secs(9));
+    assert_eq!(other.calling.timeout, Timeout::secs(9));
 }
 
 #[test]

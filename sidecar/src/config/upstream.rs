@@ -7,10 +7,8 @@ use std::sync::Arc;
 use certs::SpiffeId;
 use http::{HeaderName, HeaderValue};
 
-use super::{
-    Balance, Count, EndpointAddr, HashOn, Rung, ServiceName, Timeout, UpstreamListenAddr, Wait,
-};
-use crate::discovery::methods::Methods;
+use super::{Balance, Calling, Count, EndpointAddr, HashOn, ServiceName, UpstreamListenAddr, Wait};
+use crate::resilience::breaker::Trip;
 
 /// Every upstream: those with a section of their own, and how all others are called.
 #[derive(Debug, Clone)]
@@ -38,8 +36,10 @@ pub struct Upstream {
     pub listen: Option<UpstreamListenAddr>,
     /// Where its addresses come from.
     pub endpoints: Endpoints,
-    /// From the end of a request to its response head, where the caller set no deadline.
-    pub timeout: Timeout,
+    /// How its calls are sent.
+    pub calling: Calling,
+    /// When its endpoints rest.
+    pub trip: Trip,
     /// Opening a TCP connection to an endpoint.
     pub connect_timeout: Wait,
     /// Calls that wait for their response head.
@@ -48,8 +48,6 @@ pub struct Upstream {
     pub in_flight_per_endpoint: Count,
     /// How calls are spread over its endpoints.
     pub balance: Balance,
-    /// Which of its methods are idempotent, where a file says so; none: its reflection is asked.
-    pub methods: Option<Arc<Methods>>,
     /// The first match wins; none: the upstream's own values.
     pub routes: Vec<Route>,
 }
@@ -80,12 +78,10 @@ pub enum Endpoints {
 pub struct Route {
     /// Which calls.
     pub matches: RouteMatch,
-    /// As [`Upstream::timeout`], which it inherits.
-    pub timeout: Timeout,
+    /// How its calls are sent; what it does not say it inherits.
+    pub calling: Calling,
     /// What decides to which endpoint a call goes; none: how well it does.
     pub hash: Option<HashOn>,
-    /// What callers get once the upstream has failed.
-    pub fallback: Vec<Rung>,
 }
 
 /// Which calls a route is for: all that it names must match.

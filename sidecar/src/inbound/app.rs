@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
-use crate::call::exchange::Answer;
+use crate::call::attempt::Answer;
 use crate::call::{headers, http1};
 use crate::fault::{Fault, Reason};
 use crate::outbound::mesh::dial;

@@ -11,14 +11,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::ewma::PeakEwma;
+use super::method::Method;
+use super::upstream::Upstream;
 use crate::discovery::snapshot;
+use crate::resilience::breaker::{Permit, State};
+use crate::resilience::in_flight::InFlight;
+use crate::resilience::moment::{Clock, Moment};
+use crate::resilience::outcome::Outcome;
 use crate::transport::pool::{ConnectFault, Pool};
 
-/// An endpoint that has failed a call gets another so long after, where others do not fail.
-const FAILED: Duration = Duration::from_secs(1);
-
-/// More than any load in seconds and calls.
-const BEHIND: f64 = 1e12;
+/// What a failure costs at least, however quickly it came: an endpoint that fails at once must not
+/// draw every call.
+const PENALTY: Duration = Duration::from_millis(100);
 
 /// One address that takes calls.
 pub struct Endpoint {
@@ -28,26 +32,39 @@ pub struct Endpoint {
     pub whom: Rc<str>,
     /// Its connections.
     pub pool: Rc<Pool>,
-    ewma: RefCell<PeakEwma>,
-    in_flight: Cell<u32>,
-    /// When its last answer was a failure.
-    failed: Cell<Option<Instant>>,
+    clock: Clock,
+    ewma: Cell<PeakEwma>,
+    in_flight: Cell<InFlight>,
     down: RefCell<Option<ConnectFault>>,
+    /// What its last failure was, for people.
+    failed: RefCell<Option<Box<str>>>,
+    /// Among those whose breaker is watched.
+    is_listed: Cell<bool>,
+    is_gone: Cell<bool>,
 }
 
 impl Endpoint {
     /// An endpoint that no call went to yet.
-    pub fn new(service: &str, of: snapshot::Endpoint, pool: Rc<Pool>, now: Instant) -> Rc<Self> {
+    pub fn new(
+        service: &str,
+        of: snapshot::Endpoint,
+        clock: Clock,
+        pool: Rc<Pool>,
+        now: Instant,
+    ) -> Rc<Self> {
         let whom = format!("\"{service}\" at {}", of.address).into();
-        let ewma = RefCell::new(PeakEwma::new(now));
+        let ewma = Cell::new(PeakEwma::new(now));
         Rc::new(Self {
             of,
             whom,
             pool,
+            clock,
             ewma,
-            in_flight: Cell::new(0),
-            failed: Cell::new(None),
-            down: RefCell::new(None),
+            in_flight: Cell::default(),
+            down: RefCell::default(),
+            failed: RefCell::default(),
+            is_listed: Cell::default(),
+            is_gone: Cell::default(),
         })
     }
 
@@ -56,16 +73,44 @@ impl Endpoint {
         self.of.address
     }
 
-    /// What a call to it is expected to cost now; lower is better.
-    pub fn load(&self, now: Instant) -> f64 {
-        let load = self.ewma.borrow().cost(now) * f64::from(self.in_flight.get() + 1);
-        if self.is_behind(now) { load + BEHIND } else { load }
+    /// This time, as its counts have it.
+    pub fn moment(&self, at: Instant) -> Moment {
+        self.clock.moment(at)
     }
 
-    /// Whether it comes after all that did not fail: for a second after each failure, however quickly
-    /// it fails.
-    pub fn is_behind(&self, now: Instant) -> bool {
-        self.failed.get().is_some_and(|at| now.saturating_duration_since(at) < FAILED)
+    /// Whether it was, and from now on is, among those whose breaker is watched.
+    pub fn set_listed(&self, is_listed: bool) -> bool {
+        self.is_listed.replace(is_listed)
+    }
+
+    /// What a call to it is expected to cost now; lower is better.
+    pub fn load(&self, now: Instant) -> f64 {
+        self.in_flight.get().load(self.ewma.get().cost(now), self.clock.moment(now))
+    }
+
+    /// Whether its breaker lets a call through.
+    pub fn is_admitting(&self, now: Instant) -> bool {
+        self.of.state.breaker.would_admit(self.clock.moment(now))
+    }
+
+    /// What its breaker does.
+    pub fn breaker(&self, now: Instant) -> State {
+        self.of.state.breaker.state(self.clock.moment(now))
+    }
+
+    /// What its last failure was, in words.
+    pub fn failed(&self) -> Option<Box<str>> {
+        self.failed.borrow().clone()
+    }
+
+    /// Whether calls go to it: it is known still, and can be connected.
+    pub fn is_up(&self) -> bool {
+        !self.is_gone.get() && self.down.borrow().is_none()
+    }
+
+    /// It is known no more.
+    pub fn leave(&self) {
+        self.is_gone.set(true);
     }
 
     /// Why it cannot be connected, while it cannot.
@@ -78,28 +123,6 @@ impl Endpoint {
         let was = self.down.replace(fault).is_some();
         was != self.down.borrow().is_some()
     }
-}
-
-/// A call that waits for its response head: counted in every limit that says "in flight".
-pub struct Pending {
-    endpoint: Rc<Endpoint>,
-    begin: Instant,
-    end: End,
-    _in_endpoint: Count,
-    in_upstream: Option<Count>,
-}
-
-/// What the end of the wait tells of the endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// Its speed.
-    Answered,
-    /// That it took no work, or lost it.
-    Failed,
-    /// That it is no quicker than it was waited for.
-    GivenUp,
-    /// Nothing.
-    Unsent,
 }
 
 /// One more in a count of the whole process, until it is dropped.
@@ -121,54 +144,105 @@ impl Drop for Count {
     }
 }
 
-impl Pending {
+/// A call at an endpoint: counted in every limit that says "in flight" until its response head, and
+/// judged by how it ends.
+pub struct Sent {
+    upstream: Rc<Upstream>,
+    endpoint: Rc<Endpoint>,
+    method: Rc<Method>,
+    begin: Instant,
+    deadline: Option<Instant>,
+    /// Until it is judged.
+    permit: Option<Permit>,
+    /// Until the head.
+    in_flight: Option<Count>,
+}
+
+impl Sent {
     /// A call that is about to go to this endpoint.
-    pub fn new(endpoint: Rc<Endpoint>, in_endpoint: Count, now: Instant) -> Self {
-        endpoint.in_flight.set(endpoint.in_flight.get() + 1);
-        let end = End::GivenUp;
-        Self { endpoint, begin: now, end, _in_endpoint: in_endpoint, in_upstream: None }
+    pub fn new(
+        (upstream, endpoint, method): (Rc<Upstream>, Rc<Endpoint>, Rc<Method>),
+        (permit, count): (Permit, Count),
+        begin: Instant,
+        deadline: Option<Instant>,
+    ) -> Self {
+        let mut in_flight = endpoint.in_flight.get();
+        in_flight.begin(endpoint.clock.moment(begin));
+        endpoint.in_flight.set(in_flight);
+        let (permit, in_flight) = (Some(permit), Some(count));
+        Self { upstream, endpoint, method, begin, deadline, permit, in_flight }
     }
 
-    /// Keeps its place in the upstream's count, too.
-    pub fn hold(&mut self, in_upstream: Count) {
-        self.in_upstream = Some(in_upstream);
+    /// Whether the breaker learns by this call whether the endpoint is well again.
+    pub fn is_probe(&self) -> bool {
+        self.permit.is_some_and(Permit::is_probe)
     }
 
-    /// Nothing was sent, and not by a failure: it tells nothing of the endpoint's speed.
+    /// Nothing was sent, and not by a failure: it tells nothing of the endpoint.
     pub fn unsent(mut self) {
-        self.end = End::Unsent;
+        self.leave();
     }
 
-    /// The endpoint failed: it took no work, or lost it.
-    pub fn failed(mut self) {
-        self.end = End::Failed;
+    /// The head came: the time it took is the endpoint's speed, unless it took no work.
+    pub fn headed(&mut self, failed: bool) {
+        let now = Instant::now();
+        self.observe(now, failed);
     }
 
-    /// The head came: the time it took is the endpoint's speed.
-    pub fn answered(mut self) {
-        self.end = End::Answered;
+    /// The call has ended so; `why` is asked for where it failed.
+    pub fn judge(mut self, outcome: Outcome, why: impl FnOnce() -> String) {
+        let now = Instant::now();
+        self.observe(now, matches!(outcome, Outcome::Bad | Outcome::Down));
+        self.record(outcome, now, why);
+    }
+
+    fn record(&mut self, outcome: Outcome, now: Instant, why: impl FnOnce() -> String) {
+        let Some(permit) = self.permit.take() else { return };
+        if outcome == Outcome::Down {
+            *self.endpoint.failed.borrow_mut() = Some(why().into());
+        }
+        self.upstream.record(&self.endpoint, permit, outcome, now);
+    }
+
+    fn observe(&mut self, now: Instant, failed: bool) {
+        if !self.leave() {
+            return;
+        }
+        let took = now.saturating_duration_since(self.begin);
+        if !failed {
+            self.method.answered(took);
+        }
+        let took = if failed { took.max(PENALTY) } else { took };
+        let mut ewma = self.endpoint.ewma.get();
+        ewma.observe(took, now);
+        self.endpoint.ewma.set(ewma);
+    }
+
+    /// It waits no more. Returns whether it had.
+    fn leave(&mut self) -> bool {
+        let waited = self.in_flight.take().is_some();
+        if waited {
+            let mut in_flight = self.endpoint.in_flight.get();
+            in_flight.end(self.endpoint.clock.moment(self.begin));
+            self.endpoint.in_flight.set(in_flight);
+        }
+        waited
     }
 }
 
-impl Drop for Pending {
+impl Drop for Sent {
     fn drop(&mut self) {
-        let Self { endpoint, begin, end, .. } = self;
-        endpoint.in_flight.set(endpoint.in_flight.get() - 1);
-        if *end == End::Unsent {
+        if self.permit.is_none() && self.in_flight.is_none() {
             return;
         }
         let now = Instant::now();
-        let mut took = now - *begin;
-        match end {
-            End::Answered => endpoint.failed.set(None),
-            End::Failed => endpoint.failed.set(Some(now)),
-            End::GivenUp | End::Unsent => {}
-        }
-        if *end != End::Answered {
-            // At least as slow as it was waited for, and never a quick success, so that an endpoint
-            // that fails at once does not draw every call.
-            took = took.max(Duration::from_millis(100));
-        }
-        endpoint.ewma.borrow_mut().observe(took, now);
+        let waited = self.in_flight.is_some();
+        // At least as slow as it was waited for.
+        self.observe(now, true);
+        // Whoever gives up about when his time is up did so because of it.
+        let allowed = self.deadline.map(|at| at.saturating_duration_since(self.begin));
+        let is_late = allowed.is_some_and(|allowed| now - self.begin >= allowed.mul_f64(0.95));
+        let outcome = if waited && is_late { Outcome::Bad } else { Outcome::Unknown };
+        self.record(outcome, now, String::new);
     }
 }

@@ -1,12 +1,13 @@
 //! Which upstream a call is for, and what its route sets.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use http::Uri;
 use http::request::Parts;
 
-use crate::config::{PathMatch, Route, RouteMatch, ServiceName, Upstream};
+use super::method::Method;
+use crate::call::headers::{Asked, Dialect};
+use crate::config::{Calling, PathMatch, Route, RouteMatch, ServiceName, Upstream};
 use crate::fault::{Fault, Reason};
 
 /// The upstream that a request's authority names; for a loopback or IP authority the gRPC
@@ -100,10 +101,18 @@ fn kebab(name: &str) -> String {
     out
 }
 
-/// The response timeout for a request: its route's, else the upstream's.
-pub fn response_timeout(upstream: &Upstream, head: &Parts) -> Option<Duration> {
+/// How a request is sent: as its route says, else as the upstream.
+pub fn calling<'a>(upstream: &'a Upstream, head: &Parts) -> &'a Calling {
     let route = upstream.routes.iter().find(|route| matches(route, head));
-    route.map_or(upstream.timeout, |route| route.timeout).limit()
+    route.map_or(&upstream.calling, |route| &route.calling)
+}
+
+/// Whether a request may be sent twice with the effect of once: as its route or its upstream say,
+/// else as its method's descriptor or, where it is no gRPC, HTTP (RFC 9110, 9.2.2) does.
+pub fn is_idempotent(calling: &Calling, method: &Method, asked: &Asked, head: &Parts) -> bool {
+    calling.is_idempotent.unwrap_or_else(|| {
+        method.is_idempotent() || (asked.dialect == Dialect::Http && head.method.is_idempotent())
+    })
 }
 
 fn matches(Route { matches: RouteMatch { path, headers }, .. }: &Route, head: &Parts) -> bool {

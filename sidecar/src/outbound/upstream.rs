@@ -5,27 +5,36 @@
 //! have just failed.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use fastrand::Rng;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use super::endpoint::{Count, Endpoint};
+use super::method::Method;
 use crate::config;
 use crate::discovery::methods::Methods;
 use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
-use crate::telemetry::metrics::AtHand;
+use crate::resilience::breaker::{Change, Permit, State};
+use crate::resilience::moment::Clock;
+use crate::resilience::outcome::Outcome;
+use crate::telemetry::metrics::{AtHand, CallSeries};
 use crate::transport::pool::{ConnectFault, ConnectStage, Pool};
 
 /// The first wait before an endpoint that is down is tried again; doubled up to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(1);
+
+/// A call looks at so many of those that rest whether one is due to be asked: more than one call
+/// looks at many.
+const LOOKED_AT: usize = 4;
 
 /// One upstream.
 pub struct Upstream {
@@ -38,10 +47,13 @@ pub struct Upstream {
     /// Those that calls go to.
     up: RefCell<Vec<Rc<Endpoint>>>,
     arrived: Notify,
+    rng: RefCell<Rng>,
+    /// Those whose breaker was seen open.
+    resting: RefCell<VecDeque<Rc<Endpoint>>>,
     /// What its descriptors say of its methods.
     methods: RefCell<Arc<Methods>>,
-    /// Its methods in the metrics.
-    pub series: AtHand,
+    /// Those that were called.
+    known: AtHand<Method>,
 }
 
 impl Upstream {
@@ -54,8 +66,10 @@ impl Upstream {
             endpoints: RefCell::default(),
             up: RefCell::default(),
             arrived: Notify::new(),
+            rng: RefCell::default(),
+            resting: RefCell::default(),
             methods: RefCell::default(),
-            series: AtHand::new(methods),
+            known: AtHand::new(methods),
         })
     }
 
@@ -75,13 +89,17 @@ impl Upstream {
         self.snapshot.borrow().clone()
     }
 
-    /// Whether a call of this path may be sent twice, as far as the upstream's descriptors say.
-    pub fn is_idempotent(&self, path: &str) -> bool {
-        self.methods.borrow().is_idempotent(path)
+    /// What is known of the method of this path.
+    pub fn method(&self, path: &str, series: impl FnOnce(&str) -> Rc<CallSeries>) -> Rc<Method> {
+        self.known.get(path, |path| {
+            let is_idempotent = self.methods.borrow().is_idempotent(path);
+            Rc::new(Method::new(series(path), is_idempotent))
+        })
     }
 
     /// Takes in what the upstream's descriptors say.
     pub fn set_methods(&self, methods: Arc<Methods>) {
+        self.known.each(|path, method| method.set_idempotent(methods.is_idempotent(path)));
         *self.methods.borrow_mut() = methods;
     }
 
@@ -103,11 +121,11 @@ impl Upstream {
             .endpoints
             .iter()
             .map(|of| {
-                known
-                    .remove(&(of.address, of.identity.clone()))
-                    .unwrap_or_else(|| self.endpoint(of, pool(of), now))
+                let known = known.remove(&(of.address, of.identity.clone()));
+                known.unwrap_or_else(|| self.endpoint(of, snapshot.state.clock, pool(of), now))
             })
             .collect();
+        known.into_values().for_each(|gone| gone.leave());
         *self.up.borrow_mut() = endpoints.iter().filter(|e| e.down().is_none()).cloned().collect();
         *self.endpoints.borrow_mut() = endpoints;
         *self.snapshot.borrow_mut() = Some(snapshot);
@@ -117,10 +135,11 @@ impl Upstream {
     fn endpoint(
         self: &Rc<Self>,
         of: &snapshot::Endpoint,
+        clock: Clock,
         pool: Rc<Pool>,
         now: Instant,
     ) -> Rc<Endpoint> {
-        let endpoint = Endpoint::new(&self.name, of.clone(), pool, now);
+        let endpoint = Endpoint::new(&self.name, of.clone(), clock, pool, now);
         let (upstream, known) = (Rc::downgrade(self), Rc::downgrade(&endpoint));
         endpoint.pool.on_fault(move |fault| {
             if let (Some(upstream), Some(endpoint)) = (upstream.upgrade(), known.upgrade()) {
@@ -130,39 +149,111 @@ impl Upstream {
         endpoint
     }
 
-    /// The better of two endpoints chosen at random (P2C) among those that have room for a call;
-    /// none that was tried before.
-    pub fn pick(&self, tried: &[Rc<Endpoint>], now: Instant) -> Option<Rc<Endpoint>> {
+    /// An endpoint for a call, and its breaker's leave: one that is due to be asked whether it is
+    /// well again; else the better of two chosen at random (P2C) among those that have room and do
+    /// not rest; none that was tried before.
+    pub fn pick(&self, tried: &[Rc<Endpoint>], now: Instant) -> Option<(Rc<Endpoint>, Permit)> {
         let up = self.up.borrow();
+        if let Some(due) = self.due(tried, now) {
+            return Some(due);
+        }
         let n = up.len();
         if n > 2 && tried.is_empty() {
             let first = fastrand::usize(..n);
             let second = (first + fastrand::usize(1..n)) % n;
             let (first, second) = (&up[first], &up[second]);
-            let better = if first.load(now) <= second.load(now) { first } else { second };
-            if self.has_room(better) && !better.is_behind(now) {
-                return Some(better.clone());
+            if self.takes_calls(first, now) && self.takes_calls(second, now) {
+                let better = if first.load(now) <= second.load(now) { first } else { second };
+                if let Some(permit) = self.leave(better, now) {
+                    return Some((better.clone(), permit));
+                }
             }
         }
         // From a random place on, so that equals share.
         let start = if n > 1 { fastrand::usize(..n) } else { 0 };
         let turned = up[start..].iter().chain(&up[..start]);
         let fresh = |endpoint: &&Rc<Endpoint>| !tried.iter().any(|t| Rc::ptr_eq(t, endpoint));
-        let candidates = turned.filter(|endpoint| fresh(endpoint) && self.has_room(endpoint));
-        let mut best: Option<(f64, &Rc<Endpoint>)> = None;
-        let mut seen = 0;
-        for endpoint in candidates {
-            let load = endpoint.load(now);
-            if best.is_none_or(|(least, _)| load < least) {
-                best = Some((load, endpoint));
-            }
-            // Two are enough, save where all that were seen have just failed.
-            seen += 1;
-            if seen >= 2 && best.is_some_and(|(_, best)| !best.is_behind(now)) {
-                break;
+        loop {
+            let candidates = turned.clone().filter(|one| fresh(one) && self.takes_calls(one, now));
+            let better = candidates
+                .take(2)
+                .min_by(|one, other| one.load(now).total_cmp(&other.load(now)))?;
+            // Where another worker was faster, it takes no more calls now.
+            if let Some(permit) = self.leave(better, now) {
+                return Some((better.clone(), permit));
             }
         }
-        best.map(|(_, endpoint)| endpoint.clone())
+    }
+
+    /// One of those that rested, and are to be asked by this call whether they are well again.
+    fn due(&self, tried: &[Rc<Endpoint>], now: Instant) -> Option<(Rc<Endpoint>, Permit)> {
+        let mut resting = self.resting.borrow_mut();
+        for _ in 0..resting.len().min(LOOKED_AT) {
+            let endpoint = resting.pop_front()?;
+            if !endpoint.is_up() || endpoint.breaker(now) == State::Closed {
+                endpoint.set_listed(false);
+                continue;
+            }
+            let is_free =
+                self.has_room(&endpoint) && !tried.iter().any(|t| Rc::ptr_eq(t, &endpoint));
+            let permit = if is_free { self.leave(&endpoint, now) } else { None };
+            resting.push_back(endpoint.clone());
+            if let Some(permit) = permit {
+                return Some((endpoint, permit));
+            }
+        }
+        None
+    }
+
+    fn leave(&self, endpoint: &Endpoint, now: Instant) -> Option<Permit> {
+        endpoint.of.state.breaker.admit(&self.config.trip, endpoint.moment(now))
+    }
+
+    /// Whether an endpoint has room and does not rest; one that does is looked at again.
+    fn takes_calls(&self, endpoint: &Rc<Endpoint>, now: Instant) -> bool {
+        let admits = endpoint.is_admitting(now);
+        if !admits {
+            self.list(endpoint);
+        }
+        admits && self.has_room(endpoint)
+    }
+
+    /// Has calls look whether it is due to be asked.
+    fn list(&self, endpoint: &Rc<Endpoint>) {
+        if !endpoint.set_listed(true) {
+            self.resting.borrow_mut().push_back(endpoint.clone());
+        }
+    }
+
+    /// Whether an endpoint takes calls that is none of these.
+    pub fn has_other(&self, tried: &[Rc<Endpoint>], now: Instant) -> bool {
+        let up = self.up.borrow();
+        let mut fresh = up.iter().filter(|one| !tried.iter().any(|t| Rc::ptr_eq(t, one)));
+        fresh.any(|endpoint| self.takes_calls(endpoint, now))
+    }
+
+    /// Lets something be left to chance.
+    pub fn with_rng<T>(&self, choose: impl FnOnce(&mut Rng) -> T) -> T {
+        choose(&mut self.rng.borrow_mut())
+    }
+
+    /// A call at an endpoint has ended so.
+    pub fn record(&self, endpoint: &Rc<Endpoint>, permit: Permit, outcome: Outcome, now: Instant) {
+        let endpoints = self.endpoints.borrow().len();
+        let moment = endpoint.moment(now);
+        let breaker = &endpoint.of.state.breaker;
+        let trip = &self.config.trip;
+        let rng = &mut self.rng.borrow_mut();
+        let change = breaker.record(permit, outcome, trip, endpoints, moment, rng);
+        match change {
+            None => {}
+            Some(Change::Closed) => tracing::info!(endpoint = %endpoint.whom, "is well again"),
+            Some(Change::Opened(cause, pause)) => {
+                self.list(endpoint);
+                let last = endpoint.failed().unwrap_or_default();
+                tracing::warn!(endpoint = %endpoint.whom, ?pause, "rests: {cause}; last: {last}");
+            }
+        }
     }
 
     fn has_room(&self, endpoint: &Endpoint) -> bool {
@@ -192,7 +283,7 @@ impl Upstream {
     }
 
     /// Why no endpoint takes a call; `full` where the connections to one of them are.
-    pub fn none_left(&self, full: Option<ConnectFault>) -> Fault {
+    pub fn none_left(&self, full: Option<ConnectFault>, now: Instant) -> Fault {
         let name = &self.name;
         if let Some(fault) = full {
             let message = format!("\"{name}\" takes no more calls: {}", fault.message);
@@ -218,10 +309,13 @@ impl Upstream {
         let mut message =
             format!("no endpoint of \"{name}\" takes calls: {} known", endpoints.len() + critical);
         let faults: Vec<_> = endpoints.iter().filter_map(|endpoint| endpoint.down()).collect();
-        if critical > 0 {
-            message.push_str(&format!(", {critical} critical in Consul"));
-        }
         let mut reason = Reason::NoEndpoints;
+        let resting = || endpoints.iter().filter(|one| one.is_up() && !one.is_admitting(now));
+        if let Some(last) = resting().next_back() {
+            let (n, why) = (resting().count(), last.failed().unwrap_or_default());
+            message.push_str(&format!(", {n} with an open breaker (last: {} {why})", last.whom));
+            reason = Reason::BreakerOpen;
+        }
         if let Some(last) = faults.last() {
             let down = faults.len();
             message
@@ -231,6 +325,9 @@ impl Upstream {
                 ConnectStage::Tls => Reason::TlsFailed,
                 ConnectStage::Identity => Reason::IdentityMismatch,
             };
+        }
+        if critical > 0 {
+            message.push_str(&format!(", {critical} critical in Consul"));
         }
         Fault::undelivered(reason, message)
     }

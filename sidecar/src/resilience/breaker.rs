@@ -15,6 +15,7 @@
 
 mod word;
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -154,6 +155,16 @@ pub enum Cause {
     SuccessRate,
     /// The probe failed.
     Probe,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cause::Consecutive => "too many calls failed in a row",
+            Cause::SuccessRate => "too few calls succeeded",
+            Cause::Probe => "it is not well again",
+        })
+    }
 }
 
 impl Breaker {

@@ -3,6 +3,7 @@
 //!
 //! Judged from the gRPC status and, where a sidecar made the answer, from its reason.
 
+use http::StatusCode;
 use tonic::Code;
 
 use crate::fault::{Delivery, Fault, Reason};
@@ -43,6 +44,30 @@ impl Outcome {
         }
     }
 
+    /// Of an answer: a status, and a reason where the peer's sidecar made it.
+    pub fn of_answer(code: Option<Code>, reason: Option<Reason>) -> Self {
+        match (code, reason) {
+            // The status says whether it was one call's stream or the connection.
+            (Some(code), None | Some(Reason::UpstreamReset)) => Self::of_status(code),
+            (_, Some(reason)) => Self::of_reason(reason),
+            (None, None) => Outcome::Unknown,
+        }
+    }
+
+    /// Of an HTTP status; those of gateways are UNAVAILABLE ("HTTP to gRPC Status Code Mapping").
+    pub fn of_http(status: StatusCode) -> Self {
+        match status.as_u16() {
+            502..=504 => Outcome::Down,
+            500..=599 => Outcome::Bad,
+            _ => Outcome::Good,
+        }
+    }
+
+    /// Of this sidecar's own fault.
+    pub fn of_fault(fault: &Fault) -> Self {
+        Self::of_answer(Some(fault.code()), Some(fault.reason))
+    }
+
     /// Of a sidecar's own reason, this one's or its peer's.
     pub fn of_reason(reason: Reason) -> Self {
         match reason {
@@ -55,9 +80,12 @@ impl Outcome {
             | Reason::Draining => Outcome::Down,
             Reason::DeadlineExceeded => Outcome::Bad,
             Reason::Denied => Outcome::Good,
-            Reason::NoRoute | Reason::NoEndpoints | Reason::TooLarge | Reason::Malformed => {
-                Outcome::Unknown
-            }
+            Reason::NoRoute
+            | Reason::NoEndpoints
+            | Reason::BreakerOpen
+            | Reason::RetryBudgetExhausted
+            | Reason::TooLarge
+            | Reason::Malformed => Outcome::Unknown,
         }
     }
 }
@@ -95,6 +123,8 @@ impl From<&Fault> for Failure {
             (
                 Reason::NoRoute
                 | Reason::NoEndpoints
+                | Reason::BreakerOpen
+                | Reason::RetryBudgetExhausted
                 | Reason::Denied
                 | Reason::DeadlineExceeded
                 | Reason::TooLarge

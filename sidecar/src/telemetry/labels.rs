@@ -78,6 +78,38 @@ impl SnapshotKind {
     }
 }
 
+/// The label `outcome` of calls that were sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryOutcome {
+    /// One that was answered then.
+    Success,
+    /// One that failed all the same.
+    Failure,
+    /// One that failed, and would have been sent again had the budget not been spent.
+    NoBudget,
+    /// One that a second endpoint answered first.
+    HedgeWon,
+    /// One sent to a second endpoint for nothing.
+    HedgeLost,
+}
+
+impl RetryOutcome {
+    /// All, in the order of their discriminants.
+    pub const ALL: [Self; 5] =
+        [Self::Success, Self::Failure, Self::NoBudget, Self::HedgeWon, Self::HedgeLost];
+
+    /// The label `outcome`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::NoBudget => "no_budget",
+            Self::HedgeWon => "hedge_won",
+            Self::HedgeLost => "hedge_lost",
+        }
+    }
+}
+
 /// The label `reason`: the reasons of the sidecar's own answers (`outrigger-reason`).
 pub const REASONS: [&str; 16] = [
     "no_route",

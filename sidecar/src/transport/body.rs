@@ -3,6 +3,10 @@
 //! Invariant: the sender is given credit for a piece only by [`Body::release`], once the piece
 //! went on; this is what lets a slow reader hold back a fast writer, end to end.
 
+mod kept;
+
+pub use kept::{Kept, Room};
+
 use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
@@ -22,6 +26,8 @@ pub enum Body {
     H2(h2::RecvStream),
     /// An HTTP/1.1 message.
     H1(hyper::body::Incoming),
+    /// One that can be read again.
+    Kept(Box<Kept>),
 }
 
 /// One piece of a body.
@@ -48,6 +54,15 @@ impl Body {
         if stream.is_end_stream() { Body::Empty } else { Body::H2(stream) }
     }
 
+    /// Keeps what is read of it, up to so many bytes and within the `room`, so that it can be read
+    /// again.
+    pub fn keep(self, limit: usize, room: Option<&Rc<Room>>) -> Self {
+        match self {
+            Body::Empty | Body::Kept(_) => self,
+            source => Body::Kept(Box::new(Kept::new(source, limit, room.cloned()))),
+        }
+    }
+
     /// True when the head was all: what was known when it came.
     pub fn is_empty(&self) -> bool {
         matches!(self, Body::Empty)
@@ -59,6 +74,7 @@ impl Body {
             Body::Empty => true,
             Body::H2(stream) => stream.is_end_stream(),
             Body::H1(incoming) => incoming.is_end_stream(),
+            Body::Kept(kept) => kept.is_end(),
         }
     }
 
@@ -92,14 +108,17 @@ impl Body {
                     }
                 }
             },
+            Body::Kept(kept) => kept.poll_piece(cx),
         }
     }
 
     /// Gives the sender credit for `n` bytes that went on.
     pub fn release(&mut self, n: usize) {
-        if let Body::H2(stream) = self {
+        match self {
             // Fails only for more than was received, or on a stream that has ended.
-            let _ = stream.flow_control().release_capacity(n);
+            Body::H2(stream) => drop(stream.flow_control().release_capacity(n)),
+            Body::Kept(kept) => kept.release(n),
+            Body::Empty | Body::H1(_) => {}
         }
     }
 }
@@ -155,7 +174,7 @@ impl http_body::Body for Pulled {
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             Body::Empty => SizeHint::with_exact(0),
-            Body::H2(_) => SizeHint::default(),
+            Body::H2(_) | Body::Kept(_) => SizeHint::default(),
             Body::H1(incoming) => incoming.size_hint(),
         }
     }

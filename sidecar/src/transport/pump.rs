@@ -84,6 +84,16 @@ impl Pump {
         &mut self.sink
     }
 
+    /// What it was made of; whatever it held of a kept body is read again.
+    pub fn into_body(self) -> Body {
+        self.body
+    }
+
+    /// The body that it moves.
+    pub fn body(&mut self) -> &mut Body {
+        &mut self.body
+    }
+
     /// Moves what can be moved. `on_trailers` may look at the trailers, change and refuse them.
     pub fn poll(
         &mut self,

@@ -125,7 +125,9 @@ async fn forged_identity_is_stripped_and_the_true_peer_named() {
     let peers: Vec<_> = seen.get_all("outrigger-peer-id").iter().collect();
     assert_eq!(peers, [mesh.id("web").as_str()]);
     assert!(!seen.contains_key("x-forwarded-client-cert"));
-    assert_eq!(seen["tracestate"].as_bytes(), b"kept=1,odd=\xff");
+    // What the caller's app says of its own attempts goes on, so that nobody sends it again.
+    assert_eq!(seen["tracestate"].as_bytes(), b"outrigger=a:7,kept=1,odd=\xff");
+    assert_eq!(seen["grpc-previous-rpc-attempts"], "7");
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -293,6 +293,28 @@ where
     });
 }
 
+/// A sidecar of `echo` that answers each call so by itself.
+pub fn sidecar<F, Fut>(mesh: &Mesh, at: SocketAddr, handler: F)
+where
+    F: Fn(Request<RecvStream>, SendResponse<Bytes>) -> Fut + Clone + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    let mut connections = mesh.net.listen(at);
+    let tls = tokio_rustls::TlsAcceptor::from(mesh.identity("echo").server_config());
+    spawn_local(async move {
+        while let Some(pipe) = connections.recv().await {
+            let (tls, handler) = (tls.clone(), handler.clone());
+            spawn_local(async move {
+                let Ok(tls) = tls.accept(pipe).await else { return };
+                let Ok(mut server) = h2::server::handshake(tls).await else { return };
+                while let Some(Ok((request, respond))) = server.accept().await {
+                    spawn_local(handler(request, respond));
+                }
+            });
+        }
+    });
+}
+
 /// Echoes the body, then trailers with status 0.
 pub async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let mut body = request.into_body();

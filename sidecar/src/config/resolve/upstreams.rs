@@ -1,39 +1,38 @@
 //! The upstreams of a config, each with every value that it inherits.
 
-mod descriptors;
-mod fallback;
-
 use std::sync::Arc;
 
 use certs::SpiffeId;
 use http::{HeaderName, HeaderValue};
 
-use descriptors::Described;
-use fallback::Subject;
-
 use super::Resolver;
 use crate::config::balance::HashKeys;
-use crate::config::keys::{Keys, MatchKeys, UpstreamKeys};
+use crate::config::keys::{Keys, MatchKeys, RouteKeys, UpstreamKeys};
 use crate::config::problem::Problem;
 use crate::config::tree::Value;
 use crate::config::{
-    Balance, Endpoints, HashOn, PathMatch, Route, RouteMatch, ServiceName, Upstream, Upstreams,
+    Balance, Calling, Endpoints, HashOn, HedgeAfter, PathMatch, Route, RouteMatch, ServiceName,
+    Upstream, Upstreams,
 };
+use crate::resilience::breaker::Trip;
 
 pub(super) fn resolve(
     resolver: &mut Resolver<'_>,
     keys: &Keys,
     own: Option<&SpiffeId>,
 ) -> Upstreams {
+    let mut calling = Calling::default().with(&keys.retry, &keys.hedge);
+    calling.timeout = keys.timeouts.response;
+    calling.policy.budget = keys.retry_budget.allowance(calling.policy.budget);
     let other = Upstream {
         listen: None,
         endpoints: Endpoints::Discovered,
-        timeout: keys.timeouts.response,
+        calling,
+        trip: keys.breaker.trip(Trip::default()),
         connect_timeout: keys.timeouts.connect,
         in_flight: keys.limits.in_flight,
         in_flight_per_endpoint: keys.limits.in_flight_per_endpoint,
         balance: keys.balance.clone(),
-        methods: None,
         routes: Vec::new(),
     };
     let named = keys
@@ -59,12 +58,13 @@ struct Section<'s, 't> {
 impl Section<'_, '_> {
     fn upstream(&mut self, other: &Upstream) -> Upstream {
         let keys = self.keys;
-        let timeout = keys.timeout.unwrap_or(other.timeout);
-        let described = self.described();
+        let mut calling = other.calling.with(&keys.retry, &keys.hedge);
+        calling.timeout = keys.timeout.unwrap_or(calling.timeout);
+        calling.policy.budget = keys.retry_budget.allowance(calling.policy.budget);
         Upstream {
             listen: keys.listen,
             endpoints: self.endpoints(),
-            timeout,
+            trip: keys.breaker.trip(other.trip),
             connect_timeout: keys.connect_timeout.unwrap_or(other.connect_timeout),
             in_flight: keys.in_flight.unwrap_or(other.in_flight),
             in_flight_per_endpoint: keys
@@ -74,32 +74,32 @@ impl Section<'_, '_> {
                 subset: keys.subset.unwrap_or(other.balance.subset),
                 slow_start: keys.slow_start.unwrap_or(other.balance.slow_start),
             },
-            methods: described.as_ref().map(|described| described.methods.clone()),
             routes: keys
                 .route
                 .iter()
                 .enumerate()
-                .map(|(at, route)| {
-                    let matches = self.matches(at, &route.matches);
-                    let (path, described) = (&matches.path, described.as_ref());
-                    let subject = Subject { at, path, described, is_idempotent: false };
-                    Route {
-                        fallback: self.ladder(&route.fallback, &subject),
-                        matches,
-                        timeout: route.timeout.unwrap_or(timeout),
-                        hash: self.hash(at, route.hash.as_ref()),
-                    }
-                })
+                .map(|(at, route)| self.route(at, route, &calling))
                 .collect(),
+            calling,
         }
     }
 
-    /// What the upstream's file of descriptors says, where it has one.
-    fn described(&mut self) -> Option<Described> {
-        let path = self.keys.descriptors.as_ref()?;
-        let path = self.resolver.path(&self.key("descriptors"), path);
-        let described = Described::read(&path);
-        described.map_err(|why| self.problem("descriptors", format!("found {path:?}, {why}"))).ok()
+    fn route(&mut self, at: usize, keys: &RouteKeys, upstream: &Calling) -> Route {
+        let mut calling = upstream.with(&keys.retry, &keys.hedge);
+        calling.timeout = keys.timeout.unwrap_or(calling.timeout);
+        let key = if keys.retry.on.is_some() { Some("retry.on") } else { None };
+        let key = key.or(keys
+            .hedge
+            .after
+            .filter(|after| *after != HedgeAfter::Never)
+            .map(|_| "hedge.after"));
+        if let Some(key) = key
+            && calling.is_idempotent != Some(true)
+        {
+            self.route_problem(at, key, "set for methods that may not be idempotent, expected retry.idempotent = true beside it: they may then be called twice with the effect of once".into());
+        }
+        let hash = self.hash(at, keys.hash.as_ref());
+        Route { matches: self.matches(at, &keys.matches), calling, hash }
     }
 
     fn endpoints(&mut self) -> Endpoints {
@@ -193,8 +193,8 @@ impl Section<'_, '_> {
         RouteMatch { headers: headers.collect(), path }
     }
 
-    /// A problem with one key of a route, at its own line.
-    fn route_problem(&mut self, at: usize, part: &str, message: String) {
+    /// A problem with a key of one route, at that key's own line.
+    fn route_problem(&mut self, at: usize, key: &str, message: String) {
         let place = self.key("route");
         let route = match self.resolver.find(&place).map(|node| &node.value) {
             // What was refused is no longer among the keys, so it does not count.
@@ -209,7 +209,8 @@ impl Section<'_, '_> {
         };
         let (key, node) = match route {
             Some((at, route)) => {
-                (format!("{place}[{at}].{part}"), route.find([part]).or(Some(route)))
+                let node = route.find(key.split('.')).or(Some(route));
+                (format!("{place}[{at}].{key}"), node)
             }
             None => (place, None),
         };

@@ -1,4 +1,5 @@
-//! The series of a peer's methods, kept beside the connection or the upstream that counts by them.
+//! What is known of a peer's methods, such as their series, kept beside the connection or the upstream
+//! that counts by them.
 //!
 //! Invariant: no more than the metrics tell apart are kept, and nothing that a caller made up: a
 //! path that is none of gRPC's is kept, and counted, as the empty one.
@@ -9,36 +10,40 @@ use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 
-use super::CallSeries;
 use crate::telemetry::labels;
 
-/// Series by path.
+/// Something by path.
 #[derive(Debug)]
-pub struct AtHand {
+pub struct AtHand<T> {
     most: usize,
     /// Its keys come from outside, but few of them: a hash that is quick will do.
-    series: RefCell<HashMap<Box<str>, Rc<CallSeries>, RandomState>>,
+    known: RefCell<HashMap<Box<str>, Rc<T>, RandomState>>,
 }
 
-impl AtHand {
+impl<T> AtHand<T> {
     /// At most so many.
     pub fn new(most: usize) -> Self {
-        Self { most, series: RefCell::default() }
+        Self { most, known: RefCell::default() }
     }
 
-    /// The series of a path, made where it is new.
-    pub fn get(&self, path: &str, make: impl FnOnce(&str) -> Rc<CallSeries>) -> Rc<CallSeries> {
-        let mut series = self.series.borrow_mut();
-        if let Some(known) = series.get(path) {
+    /// Everything that is kept, with its path.
+    pub fn each(&self, mut visit: impl FnMut(&str, &T)) {
+        self.known.borrow().iter().for_each(|(path, known)| visit(path, known));
+    }
+
+    /// That of a path, made where it is new.
+    pub fn get(&self, path: &str, make: impl FnOnce(&str) -> Rc<T>) -> Rc<T> {
+        let mut all = self.known.borrow_mut();
+        if let Some(known) = all.get(path) {
             return known.clone();
         }
         let path = labels::grpc_path(path).map_or("", |_| path);
-        if let Some(known) = series.get(path) {
+        if let Some(known) = all.get(path) {
             return known.clone();
         }
         let made = make(path);
-        if series.len() < self.most {
-            series.insert(path.into(), made.clone());
+        if all.len() < self.most {
+            all.insert(path.into(), made.clone());
         }
         made
     }

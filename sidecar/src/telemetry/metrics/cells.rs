@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::telemetry::labels::{Direction, GRPC_STATUSES, HANDSHAKE_OUTCOMES, REASONS};
+use crate::telemetry::labels::{
+    Direction, GRPC_STATUSES, HANDSHAKE_OUTCOMES, REASONS, RetryOutcome,
+};
 
 /// Upper bounds of the duration buckets, in nanoseconds; one more bucket has no bound.
 pub(super) const BOUNDS_NANOS: [u64; 15] = [
@@ -76,6 +78,7 @@ impl CallCells {
 pub(super) struct PeerCells {
     pub(super) in_flight: Tally,
     pub(super) faults: [Tally; REASONS.len()],
+    pub(super) retries: [Tally; RetryOutcome::ALL.len()],
 }
 
 /// What is counted by direction alone, on one worker.

@@ -18,7 +18,7 @@ use super::cells::{BOUNDS_NANOS, BUCKETS, CallKey, PeerKey};
 use super::control;
 use super::process::Process;
 use super::{Metrics, labels};
-use labels::{Direction, GRPC_STATUSES, HANDSHAKE_OUTCOMES, OTHER, REASONS};
+use labels::{Direction, GRPC_STATUSES, HANDSHAKE_OUTCOMES, OTHER, REASONS, RetryOutcome};
 
 const NANOS_PER_SECOND: f64 = 1e9;
 
@@ -48,6 +48,7 @@ struct CallTotals {
 struct PeerTotals {
     in_flight: u64,
     faults: [u64; REASONS.len()],
+    retries: [u64; RetryOutcome::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +80,7 @@ impl Scrape {
                 let totals = scrape.peers.entry(key).or_default();
                 totals.in_flight += cells.in_flight.read();
                 merge(&mut totals.faults, &cells.faults);
+                merge(&mut totals.retries, &cells.retries);
             }
             for (totals, cells) in scrape.edges.iter_mut().zip(&shard.edges) {
                 totals.connections += cells.connections.read();
@@ -127,6 +129,18 @@ impl Scrape {
                 .map(move |(reason, n)| ([direction, peer, ("reason", reason)], n))
         });
         counter(encoder, "outrigger_faults", "Answers that the sidecar made itself", None, faults)?;
+        let retries = self.peers.iter().flat_map(|(key, totals)| {
+            let [_, peer] = peer_labels(key);
+            nonzero(RetryOutcome::ALL.map(RetryOutcome::label), totals.retries)
+                .map(move |(outcome, n)| ([peer, ("outcome", outcome)], n))
+        });
+        counter(
+            encoder,
+            "outrigger_retries",
+            "Calls that were sent again or to a second endpoint, by how they ended",
+            None,
+            retries,
+        )?;
         let in_flight = self.peers.iter().map(|(key, totals)| (peer_labels(key), totals.in_flight));
         gauge(encoder, "outrigger_in_flight", "Calls that have not ended", None, in_flight)
     }

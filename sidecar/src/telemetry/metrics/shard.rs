@@ -14,7 +14,7 @@ use super::Metrics;
 use super::cells::{CallCells, CallKey, EdgeCells, PeerCells, PeerKey, ShardCells};
 use super::names::KnownNames;
 use crate::telemetry::labels::{
-    self, Direction, HANDSHAKE_OUTCOMES, REASONS, grpc_status_index, index_in,
+    self, Direction, HANDSHAKE_OUTCOMES, REASONS, RetryOutcome, grpc_status_index, index_in,
 };
 
 /// One worker's metrics. It belongs to the thread that made it.
@@ -85,6 +85,13 @@ impl Shard {
     pub fn fault(&self, direction: Direction, peer: &str, reason: &'static str) {
         let reason = index_in(&REASONS, reason);
         self.with_peer(direction, peer, |_, peer| peer.cells.faults[reason].add(1));
+    }
+
+    /// A call to `peer` that was sent again, or would have been.
+    pub fn retry(&self, peer: &str, outcome: RetryOutcome) {
+        self.with_peer(Direction::Outbound, peer, |_, peer| {
+            peer.cells.retries[outcome as usize].add(1);
+        });
     }
 
     /// A TLS handshake that ended, by its outcome (one of [`HANDSHAKE_OUTCOMES`]).

@@ -79,7 +79,7 @@ fn serve_away(mesh: &Mesh, when: Goaway) -> Rc<Cell<usize>> {
 async fn a_peer_that_sends_everyone_away_is_tried_a_bounded_number_of_times() {
     // One connection more than a pool has.
     for (when, most) in [(Goaway::WithItsGreeting, 1), (Goaway::ATurnLater, 17)] {
-        let mesh = Mesh::new();
+        let mesh = Mesh::with_caller("[retry]\nattempts = 1");
         let count = serve_away(&mesh, when);
         let answer = mesh.client().await.call(grpc_request(), b"x").await.unwrap();
         assert_eq!(answer.status().0, "14", "{:?}", answer.status());

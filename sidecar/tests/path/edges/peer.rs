@@ -37,8 +37,9 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// One attempt a call, so that each script sees what comes of it.
     pub fn new(seat: Seat) -> Self {
-        Self::of(seat, Mesh::new())
+        Self::of(seat, Mesh::with_caller("[retry]\nattempts = 1"))
     }
 
     pub fn of(seat: Seat, mesh: Mesh) -> Self {
@@ -320,7 +321,8 @@ pub fn ask(client: &mut Client) -> h2::client::ResponseFuture {
 
 /// Room for one call alone, so that one that is left shows in the next.
 pub fn room_for_one() -> Mesh {
-    let one = "[limits]\nopen_streams = 1\nin_flight = 1\nin_flight_per_endpoint = 1";
+    let one = "[limits]\nopen_streams = 1\nin_flight = 1\nin_flight_per_endpoint = 1\n\
+               [retry]\nattempts = 1";
     Mesh::with(one, "[limits]\nopen_streams = 1")
 }
 

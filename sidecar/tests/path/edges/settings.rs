@@ -78,7 +78,7 @@ async fn a_setting_that_overflows_an_open_streams_window_ends_the_connection() {
 
 fn one_connection() -> Mesh {
     let one = "[limits]\nconnections_per_endpoint = 1";
-    Mesh::with(one, one)
+    Mesh::with(&format!("{one}\n[retry]\nattempts = 1"), one)
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

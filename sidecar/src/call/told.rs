@@ -1,0 +1,65 @@
+//! What an answer's status says, where no message came with it: whether the endpoint is well, and
+//! whether the call may be sent again.
+
+use http::{HeaderMap, HeaderName};
+use tonic::Code;
+
+use super::headers::Answered;
+use crate::fault::{REASON_HEADER, Reason};
+use crate::resilience::outcome::{Failure, Outcome};
+use crate::resilience::retry::Pushback;
+
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// A status, and who gave it.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// None where it is no gRPC.
+    code: Option<Code>,
+    /// Where a sidecar gave it.
+    reason: Option<Reason>,
+    /// What the server asks for.
+    pub pushback: Option<Pushback>,
+    message: Option<Box<str>>,
+}
+
+impl Told {
+    /// Of these headers or trailers, that were looked through already.
+    pub fn of(answered: &Answered, headers: &HeaderMap) -> Self {
+        let code = answered.status.map(|status| Code::from(i32::from(status)));
+        if code == Some(Code::Ok) && !answered.has_reason {
+            return Self { code, reason: None, pushback: None, message: None };
+        }
+        let reason = headers.get(&REASON_HEADER).filter(|_| answered.has_reason);
+        let message = headers.get(&MESSAGE).and_then(|message| message.to_str().ok());
+        Self {
+            code,
+            reason: reason.and_then(|name| Reason::named(name.as_bytes())),
+            pushback: headers.get(&PUSHBACK).map(|value| Pushback::parse(value.as_bytes())),
+            message: message.map(Box::from),
+        }
+    }
+
+    /// What it says of the endpoint.
+    pub fn outcome(&self) -> Outcome {
+        Outcome::of_answer(self.code, self.reason)
+    }
+
+    /// How the call failed; none where it did not.
+    pub fn failure(&self) -> Option<Failure> {
+        match (self.code, self.reason) {
+            (None, None) | (Some(Code::Ok), None) => None,
+            (code, reason) => Some(Failure::of_answer(code.unwrap_or(Code::Unknown), reason)),
+        }
+    }
+
+    /// For people.
+    pub fn words(&self) -> String {
+        let code = self.code.unwrap_or(Code::Unknown);
+        match &self.message {
+            Some(message) => format!("{code:?}: {message}"),
+            None => format!("{code:?}"),
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! What is sent again and what is not, to whom, with what, and what the caller sees of it.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{HeaderMap, Request, Response};
+use tokio::time::Instant;
+
+use super::net::{Answer, Mesh, address, echo, grpc_request, inbound_address, request, sidecar};
+
+const IDEMPOTENT: &str = "[retry]\nidempotent = true\n[hedge]\nafter = \"never\"";
+
+/// What the callees saw: when, where, which head, which body.
+type Seen = Rc<RefCell<Vec<(Instant, SocketAddr, HeaderMap, Vec<u8>)>>>;
+
+/// How a callee answers a call.
+#[derive(Clone)]
+enum Does {
+    Echo,
+    Refuses,
+    Resets,
+    /// With this status in the head.
+    Says(&'static [(&'static str, &'static str)]),
+    /// With a head, and this status in trailers.
+    Trails(&'static [(&'static str, &'static str)]),
+    /// With a message, and this status in trailers.
+    Begins(&'static [(&'static str, &'static str)]),
+    Hangs,
+}
+
+/// Two endpoints that together answer as scripted, call for call; what comes after is echoed.
+fn script(mesh: &Mesh, does: &[Does]) -> Seen {
+    let both = [inbound_address(), address("127.0.0.2:21000")];
+    mesh.endpoints(&both.map(|at| (at, "echo")));
+    let (seen, script) = (Seen::default(), Rc::new(RefCell::new(does.to_vec())));
+    for at in both {
+        let (seen, script) = (seen.clone(), script.clone());
+        sidecar(mesh, at, move |request, respond| {
+            let does =
+                if script.borrow().is_empty() { Does::Echo } else { script.borrow_mut().remove(0) };
+            answer(does, at, seen.clone(), request, respond)
+        });
+    }
+    seen
+}
+
+async fn answer(
+    does: Does,
+    at: SocketAddr,
+    seen: Seen,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (when, head) = (Instant::now(), request.headers().clone());
+    let place = seen.borrow().len();
+    seen.borrow_mut().push((when, at, head, Vec::new()));
+    let fields = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    };
+    let head = || Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+    let mut body = request.into_body();
+    match does {
+        Does::Echo => return echo_kept(&seen, place, body, respond).await,
+        Does::Refuses => respond.send_reset(h2::Reason::REFUSED_STREAM),
+        Does::Resets => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+        Does::Says(pairs) => {
+            while let Some(Ok(data)) = body.data().await {
+                let _ = body.flow_control().release_capacity(data.len());
+            }
+            let mut head = head();
+            head.headers_mut().extend(fields(pairs));
+            respond.send_response(head, true).unwrap();
+        }
+        Does::Trails(pairs) => {
+            let mut send = respond.send_response(head(), false).unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            send.send_trailers(fields(pairs)).unwrap();
+        }
+        Does::Begins(pairs) => {
+            let mut send = respond.send_response(head(), false).unwrap();
+            send.send_data(Bytes::from_static(b"message"), false).unwrap();
+            send.send_trailers(fields(pairs)).unwrap();
+        }
+        Does::Hangs => {
+            let reason = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+            assert_eq!(reason.unwrap(), h2::Reason::CANCEL);
+            seen.borrow_mut()[place].3 = b"cancelled".to_vec();
+        }
+    }
+}
+
+async fn echo_kept(
+    seen: &Seen,
+    place: usize,
+    mut body: RecvStream,
+    mut respond: SendResponse<Bytes>,
+) {
+    let mut whole = Vec::new();
+    while let Some(Ok(data)) = body.data().await {
+        let _ = body.flow_control().release_capacity(data.len());
+        whole.extend_from_slice(&data);
+    }
+    let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+    let mut send = respond.send_response(head, false).unwrap();
+    send.reserve_capacity(whole.len());
+    send.send_data(Bytes::from(whole.clone()), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", "0".parse().unwrap());
+    send.send_trailers(trailers).unwrap();
+    seen.borrow_mut()[place].3 = whole;
+}
+
+/// One call against a script: its answer, and what the callees saw.
+async fn call(config: &str, does: &[Does]) -> (Answer, Seen, Mesh) {
+    let mesh = Mesh::with_caller(config);
+    let seen = script(&mesh, does);
+    let answer = mesh.client().await.call(grpc_request(), b"asked").await.unwrap();
+    (answer, seen, mesh)
+}
+
+const UNAVAILABLE: &[(&str, &str)] = &[("grpc-status", "14"), ("grpc-message", "busy")];
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_the_app_never_saw_is_sent_again_elsewhere_whatever_it_is() {
+    for does in [
+        Does::Refuses,
+        Does::Says(&[("grpc-status", "14"), ("outrigger-reason", "app_unreachable")]),
+        Does::Says(&[("grpc-status", "14"), ("outrigger-reason", "draining")]),
+        Does::Says(&[("grpc-status", "14"), ("outrigger-reason", "overloaded")]),
+    ] {
+        let (answer, seen, mesh) = call("", &[does]).await;
+        assert_eq!((answer.status().0.as_str(), &*answer.body), ("0", &b"asked"[..]));
+        let seen = seen.borrow();
+        let [first, second] = &seen[..] else { panic!("sent {} times", seen.len()) };
+        assert_ne!(first.1, second.1, "it went to the endpoint that had failed");
+        assert!(!first.2.contains_key("grpc-previous-rpc-attempts"));
+        assert_eq!(second.2["grpc-previous-rpc-attempts"], "1");
+        assert_eq!(second.3, b"asked");
+        let metrics = Mesh::scrape(&mesh.web_metrics);
+        let retried = "outrigger_retries_total{peer=\"echo\",outcome=\"success\"} 1";
+        assert!(metrics.contains(retried), "{metrics}");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_the_app_may_have_seen_is_sent_again_only_where_it_is_idempotent() {
+    for does in [Does::Resets, Does::Says(UNAVAILABLE), Does::Trails(UNAVAILABLE)] {
+        let (answer, seen, _mesh) = call(IDEMPOTENT, std::slice::from_ref(&does)).await;
+        assert_eq!(answer.status().0, "0");
+        assert_eq!(seen.borrow().len(), 2);
+        let (answer, seen, _mesh) = call("", &[does]).await;
+        assert_ne!(answer.status().0, "0");
+        assert_eq!(seen.borrow().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn nothing_is_sent_again_once_a_message_was_passed_on() {
+    let (answer, seen, _mesh) = call(IDEMPOTENT, &[Does::Begins(UNAVAILABLE)]).await;
+    assert_eq!((answer.status().0.as_str(), &*answer.body), ("14", &b"message"[..]));
+    assert_eq!(seen.borrow().len(), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn only_the_statuses_that_a_route_lists_are_retried() {
+    const ABORTED: &[(&str, &str)] = &[("grpc-status", "10")];
+    let (answer, seen, _mesh) = call(IDEMPOTENT, &[Does::Says(ABORTED)]).await;
+    assert_eq!((answer.status().0.as_str(), seen.borrow().len()), ("10", 1));
+    let on = "[upstreams.echo]\nretry = { idempotent = true, on = [\"aborted\"] }";
+    let (answer, seen, _mesh) = call(on, &[Does::Says(ABORTED)]).await;
+    assert_eq!((answer.status().0.as_str(), seen.borrow().len()), ("0", 2));
+    let route = "[[upstreams.echo.route]]\nmatch = { path = \"/echo.v1.Echo/Say\" }\n\
+                 retry = { idempotent = true, on = [\"aborted\"] }";
+    let (answer, seen, _mesh) = call(route, &[Does::Says(ABORTED)]).await;
+    assert_eq!((answer.status().0.as_str(), seen.borrow().len()), ("0", 2));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_call_is_sent_three_times_and_its_last_failure_is_the_callers() {
+    let busy = Does::Says(UNAVAILABLE);
+    let (answer, seen, mesh) = call(IDEMPOTENT, &[busy.clone(), busy.clone(), busy]).await;
+    let (status, message, reason) = answer.status();
+    assert_eq!((status.as_str(), message.as_str(), reason.as_str()), ("14", "busy", ""));
+    assert_eq!(seen.borrow().len(), 3);
+    let metrics = Mesh::scrape(&mesh.web_metrics);
+    assert!(metrics.contains("outrigger_retries_total{peer=\"echo\",outcome=\"failure\"} 1"));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_server_says_when_it_is_sent_again_and_whether() {
+    let later = Does::Says(&[("grpc-status", "14"), ("grpc-retry-pushback-ms", "700")]);
+    let (answer, seen, _mesh) = call(IDEMPOTENT, &[later]).await;
+    assert_eq!(answer.status().0, "0");
+    let waited = seen.borrow()[1].0 - seen.borrow()[0].0;
+    assert!(waited >= Duration::from_millis(700) && waited < Duration::from_millis(710));
+    let never = Does::Says(&[("grpc-status", "14"), ("grpc-retry-pushback-ms", "-1")]);
+    let (answer, seen, _mesh) = call(IDEMPOTENT, &[never]).await;
+    assert_eq!((answer.status().0.as_str(), seen.borrow().len()), ("14", 1));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_call_that_is_a_retry_already_is_not_retried_again() {
+    for header in [("grpc-previous-rpc-attempts", "1"), ("tracestate", "outrigger=a:1")] {
+        let mesh = Mesh::with_caller(IDEMPOTENT);
+        let seen = script(&mesh, &[Does::Refuses]);
+        let request = request().header(header.0, header.1).body(()).unwrap();
+        let answer = mesh.client().await.call(request, b"").await.unwrap();
+        assert_eq!(answer.status().2, "upstream_reset");
+        assert_eq!(seen.borrow().len(), 1);
+        // Nor is it further on.
+        assert_eq!(seen.borrow()[0].2["grpc-previous-rpc-attempts"], "1");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_request_in_pieces_is_sent_again_whole_though_it_was_still_coming() {
+    let mesh = Mesh::new();
+    let seen = script(&mesh, &[Does::Refuses]);
+    let mut client = mesh.client().await;
+    let (response, mut send) = client.open(grpc_request());
+    for piece in [&b"one"[..], b"two"] {
+        send.send_data(Bytes::copy_from_slice(piece), false).unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    send.send_data(Bytes::from_static(b"three"), true).unwrap();
+    let answer = Answer::read(response.await.unwrap()).await.unwrap();
+    assert_eq!(answer.body, b"onetwothree");
+    assert_eq!(seen.borrow().len(), 2);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_request_too_large_to_be_kept_is_sent_once() {
+    let body = vec![7; 70_000];
+    for (limit, times) in [("64KiB", 1), ("128KiB", 2)] {
+        let mesh =
+            Mesh::with_caller(&format!("{IDEMPOTENT}\n[upstreams.echo.retry]\nbody = \"{limit}\""));
+        let seen = script(&mesh, &[Does::Says(UNAVAILABLE)]);
+        let mut client = mesh.client().await;
+        let (response, mut send) = client.open(grpc_request());
+        super::net::push(&mut send, Bytes::from(body.clone())).await.unwrap();
+        send.send_data(Bytes::new(), true).unwrap();
+        let _ = Answer::read(response.await.unwrap()).await;
+        assert_eq!(seen.borrow().len(), times, "{limit}");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_all_requests_together_keep_is_bounded() {
+    let mesh = Mesh::with_caller(&format!("{IDEMPOTENT}\n[limits]\nkept_requests = \"8KiB\""));
+    let seen = script(&mesh, &[Does::Hangs, Does::Says(UNAVAILABLE), Does::Says(UNAVAILABLE)]);
+    let mut client = mesh.client().await;
+    let (held, mut send) = client.open(grpc_request());
+    super::net::push(&mut send, Bytes::from(vec![7; 8 * 1024])).await.unwrap();
+    send.send_data(Bytes::new(), true).unwrap();
+    while seen.borrow().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let answer = client.call(grpc_request(), &[7; 8 * 1024]).await.unwrap();
+    assert_eq!(answer.status().0, "14", "there was room for one alone");
+    drop((held, send));
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let answer = client.call(grpc_request(), &[7; 8 * 1024]).await.unwrap();
+    assert_eq!(answer.status().0, "0", "what the first one took was given back");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn no_retry_begins_after_the_deadline() {
+    let mesh = Mesh::with_caller(IDEMPOTENT);
+    let seen =
+        script(&mesh, &[Does::Says(&[("grpc-status", "14"), ("grpc-retry-pushback-ms", "500")])]);
+    let request = request().header("grpc-timeout", "300m").body(()).unwrap();
+    let begin = Instant::now();
+    let answer = mesh.client().await.call(request, b"").await.unwrap();
+    assert_eq!(answer.status().0, "14");
+    assert!(begin.elapsed() < Duration::from_millis(50), "it waited for nothing");
+    assert_eq!(seen.borrow().len(), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_spent_budget_is_told() {
+    let mesh = Mesh::with_caller("[retry_budget]\npercent = 0\nfloor = 1");
+    script(&mesh, &[Does::Refuses, Does::Echo, Does::Refuses]);
+    let mut client = mesh.client().await;
+    assert_eq!(client.call(grpc_request(), b"").await.unwrap().status().0, "0");
+    let (status, message, reason) = client.call(grpc_request(), b"").await.unwrap().status();
+    assert_eq!((status.as_str(), reason.as_str()), ("14", "retry_budget_exhausted"));
+    assert!(message.contains("REFUSED_STREAM") && message.contains("retry_budget"), "{message}");
+    let metrics = Mesh::scrape(&mesh.web_metrics);
+    assert!(metrics.contains("outcome=\"no_budget\"} 1"), "{metrics}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_idempotent_call_that_stalls_is_asked_elsewhere_and_given_up_there() {
+    let (answer, seen, mesh) = call("[retry]\nidempotent = true", &[Does::Hangs]).await;
+    assert_eq!(answer.status().0, "0");
+    {
+        let seen = seen.borrow();
+        assert_eq!(seen.len(), 2);
+        assert_ne!(seen[0].1, seen[1].1);
+        // Three times 50 ms, as nothing is known of the method yet.
+        let waited = seen[1].0 - seen[0].0;
+        assert!(
+            waited >= Duration::from_millis(140) && waited < Duration::from_millis(160),
+            "{waited:?}"
+        );
+    }
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert_eq!(seen.borrow()[0].3, b"cancelled");
+    assert!(Mesh::scrape(&mesh.web_metrics).contains("outcome=\"hedge_won\"} 1"));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_is_not_idempotent_is_never_asked_twice() {
+    let mesh = Mesh::new();
+    let seen = script(&mesh, &[Does::Hangs]);
+    let request = request().header("grpc-timeout", "2S").body(()).unwrap();
+    let answer = mesh.client().await.call(request, b"").await.unwrap();
+    assert_eq!(answer.status().0, "4");
+    assert_eq!(seen.borrow().len(), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_method_that_is_known_is_hedged_after_what_most_of_its_calls_take() {
+    let mesh = Mesh::with_caller(
+        "[upstreams.echo]\nretry = { idempotent = true }\nhedge = { after = \"p95\" }",
+    );
+    let does: Vec<_> = (0..40).map(|_| Does::Echo).chain([Does::Hangs]).collect();
+    let seen = script(&mesh, &does);
+    let mut client = mesh.client().await;
+    for _ in 0..41 {
+        assert_eq!(client.call(grpc_request(), b"").await.unwrap().status().0, "0");
+    }
+    let seen = seen.borrow();
+    let waited = seen[41].0 - seen[40].0;
+    assert!(waited < Duration::from_millis(5), "{waited:?}");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_endpoint_that_fails_rests_and_is_asked_once_whether_it_is_well() {
+    let mesh = Mesh::new();
+    mesh.endpoints(&[(inbound_address(), "echo")]);
+    let (seen, well) = (Rc::new(RefCell::new(0)), Rc::new(RefCell::new(false)));
+    let (count, is_well) = (seen.clone(), well.clone());
+    sidecar(&mesh, inbound_address(), move |request, mut respond| {
+        *count.borrow_mut() += 1;
+        let is_well = *is_well.borrow();
+        async move {
+            if is_well {
+                return echo(request, respond).await;
+            }
+            let head = Response::builder().header("content-type", "application/grpc");
+            let head = head.header("grpc-status", "14").header("grpc-message", "no database");
+            respond.send_response(head.body(()).unwrap(), true).unwrap();
+        }
+    });
+    let mut client = mesh.client().await;
+    for _ in 0..5 {
+        assert_eq!(client.call(grpc_request(), b"").await.unwrap().status().1, "no database");
+    }
+    let (status, message, reason) = client.call(grpc_request(), b"").await.unwrap().status();
+    assert_eq!((status.as_str(), reason.as_str()), ("14", "breaker_open"));
+    assert!(
+        message.contains("1 known, 1 with an open breaker") && message.contains("no database"),
+        "{message}"
+    );
+    assert_eq!(*seen.borrow(), 5);
+    tokio::time::sleep(Duration::from_millis(1_001)).await;
+    assert_eq!(client.call(grpc_request(), b"").await.unwrap().status().1, "no database");
+    assert_eq!(client.call(grpc_request(), b"").await.unwrap().status().2, "breaker_open");
+    assert_eq!(*seen.borrow(), 6, "one call asked, and it rests for twice as long");
+    *well.borrow_mut() = true;
+    tokio::time::sleep(Duration::from_millis(2_001)).await;
+    for _ in 0..10 {
+        assert_eq!(client.call(grpc_request(), b"").await.unwrap().status().0, "0");
+    }
+}
