@@ -5,6 +5,7 @@ from collections import Counter
 from bench.tables import table
 
 LONG = 250  # ms
+MOST = 8  # reasons that are told of each
 
 
 def percentile(ascending, per_mille):
@@ -20,12 +21,21 @@ def figures(calls, later):
         "calls": len(calls),
         "failed": len(failed),
         "statuses": Counter(call["status"] for call in failed),
-        "reasons": Counter(f"{call['status']} {call['reason'] or ''} {call['message']}"[:160] for call in failed),
-        "failed due": [min(call["due"] for call in failed), max(call["due"] for call in failed)] if failed else None,
+        "reasons": reasons(failed),
         "p50": percentile(took, 500), "p99": percentile(took, 990), "max": took[-1] if took else 0.0,
         "later p99": percentile(after, 990),
         "later long": sum(ms > LONG for ms in after) / max(1, len(after)),
     }
+
+
+def reasons(failed):
+    """Why calls failed: of each reason how many, and when the first and the last of them was due."""
+    found = {}
+    for call in failed:
+        reason = " ".join(filter(None, [str(call["status"]), call["reason"], call["message"]]))[:200]
+        found.setdefault(reason, []).append(call["due"])
+    return [{"reason": reason, "calls": len(due), "first": min(due), "last": max(due)}
+            for reason, due in sorted(found.items(), key=lambda one: -len(one[1]))]
 
 
 def row_table(row, found, later):
@@ -37,4 +47,6 @@ def row_table(row, found, later):
         lines.append([name, str(one["calls"]), f"{one['failed'] / max(1, one['calls']) * 100:.2f} %", statuses]
                      + [f"{one[key]:.0f} ms" for key in ("p50", "p99", "max", "later p99")]
                      + [f"{one['later long'] * 100:.2f} %"])
-    return f"### {row.name}\n\n{table(head, lines)}"
+    why = [f"- {name}, {one['calls']} x {one['reason']}, due at {one['first']:.2f} to {one['last']:.2f} s"
+           for name, each in found.items() for one in each["reasons"][:MOST]]
+    return "\n".join([f"### {row.name}\n\n{table(head, lines)}", *([""] + why if why else [])])

@@ -27,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// A call that has not even ended by then, with any status, is lost.
 const LOST: Duration = Duration::from_secs(5);
 /// So many calls in a row must succeed before the load begins: enough for each instance.
-const WELL: u32 = 200;
+const WELL: u32 = 60;
 
 #[derive(Clone, Copy)]
 enum Method {
