@@ -1,123 +1,314 @@
-//! Where the limit comes to rest, and that it stays there.
+//! Apps that are overloaded are found out; apps that are merely slow are left alone.
 
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
+
+use fastrand::Rng;
 use proptest::prelude::*;
 
 use super::*;
 
-/// An app that works on `width` calls at a time, each for `service`; the rest wait in it.
-struct App {
-    width: u32,
-    service: Duration,
-}
-
-impl App {
-    /// How long an answer takes with so many in flight.
-    fn takes(&self, in_flight: u32) -> Duration {
-        self.service.mul_f64(f64::from(in_flight.max(self.width)) / f64::from(self.width))
+fn bounds() -> Bounds {
+    let number = |n| NonZeroU32::new(n).unwrap();
+    Bounds {
+        least: number(16),
+        most: number(10_000),
+        tolerance_percent: 300,
+        slack: Duration::from_millis(20),
     }
 }
 
-/// Runs for a time with so much demand; returns the time at the end.
-fn run(limit: &Gradient, app: &App, demand: u32, from: Duration, lasts: Duration) -> Duration {
-    let bounds = Bounds::default();
-    let mut now = from;
-    while now < from + lasts {
-        let in_flight = demand.min(limit.limit(&bounds));
-        let took = app.takes(in_flight);
-        // As many answers as the app gives in that time, and no more than show the mean.
-        for _ in 0..in_flight.min(16) {
-            limit.record(took, in_flight, &bounds, Moment::after_origin(now));
+/// Calls of one kind that come at a rate, in calls a second.
+#[derive(Clone)]
+struct Traffic {
+    method: u64,
+    rate: f64,
+    /// What the app works for a call, in milliseconds.
+    work: fn(&mut Rng) -> f64,
+}
+
+/// An app that works on `width` calls at a time, in their order; the rest wait in it.
+struct World {
+    limit: Gradient,
+    width: usize,
+    /// What the callers wait at most, in milliseconds.
+    patience: f64,
+    /// What each call takes beyond its work.
+    extra: f64,
+    rng: Rng,
+    now: f64,
+    waiting: VecDeque<Call>,
+    worked_on: Vec<Call>,
+    refused: u32,
+    answered: u32,
+    /// The lowest limit there was.
+    lowest: u32,
+}
+
+struct Call {
+    method: u64,
+    begun: f64,
+    work: f64,
+}
+
+impl World {
+    fn new(width: usize) -> Self {
+        Self {
+            limit: Gradient::new(bounds()),
+            width,
+            patience: f64::MAX,
+            extra: 0.0,
+            rng: Rng::with_seed(7),
+            now: 1.0,
+            waiting: VecDeque::new(),
+            worked_on: Vec::new(),
+            refused: 0,
+            answered: 0,
+            lowest: u32::MAX,
         }
-        now += took;
     }
-    now
+
+    fn in_flight(&self) -> usize {
+        self.waiting.len() + self.worked_on.len()
+    }
+
+    fn run(&mut self, traffic: &[Traffic], seconds: u32) {
+        const TICK: f64 = 0.5;
+        let end = self.now + f64::from(seconds) * 1000.0;
+        while self.now < end {
+            self.now += TICK;
+            for Traffic { method, rate, work } in traffic {
+                let due = rate * TICK / 1000.0;
+                let calls = due as u32 + u32::from(self.rng.f64() < due.fract());
+                for _ in 0..calls {
+                    let in_flight = self.in_flight() as u32;
+                    if in_flight >= self.limit.limit() {
+                        self.refused += 1;
+                        continue;
+                    }
+                    let work = work(&mut self.rng) + self.extra;
+                    let (method, begun) = (*method, self.now);
+                    self.waiting.push_back(Call { method, begun, work });
+                }
+            }
+            self.work(TICK);
+            self.lowest = self.lowest.min(self.limit.limit());
+        }
+    }
+
+    fn work(&mut self, tick: f64) {
+        while self.worked_on.len() < self.width
+            && let Some(call) = self.waiting.pop_front()
+        {
+            self.worked_on.push(call);
+        }
+        for call in &mut self.worked_on {
+            call.work -= tick;
+        }
+        let (now, patience) = (self.now, self.patience);
+        let at = Moment::after_origin(Duration::from_secs_f64(now / 1000.0));
+        let (mut in_flight, limit) = (self.in_flight() as u32, &self.limit);
+        let mut goes_on = |call: &Call| {
+            let waited = Duration::from_secs_f64((now - call.begun) / 1000.0);
+            let is_answered = call.work <= 0.0;
+            if is_answered {
+                limit.record(call.method, waited, in_flight, at);
+                self.answered += 1;
+            } else if now - call.begun > patience {
+                limit.give_up(call.method, waited);
+            } else {
+                return true;
+            }
+            in_flight -= 1;
+            false
+        };
+        self.waiting.retain(&mut goes_on);
+        self.worked_on.retain(&mut goes_on);
+    }
 }
 
-const APP: App = App { width: 40, service: Duration::from_millis(10) };
+const fn calls(rate: f64, work: fn(&mut Rng) -> f64) -> Traffic {
+    Traffic { method: 1, rate, work }
+}
 
-fn assert_fits(limit: &Gradient, app: &App) {
-    let limit = limit.limit(&Bounds::default());
-    assert!((app.width / 2..=app.width * 3).contains(&limit), "{limit}");
+#[test]
+fn an_app_that_is_slow_and_healthy_is_never_limited() {
+    // 200 calls of 1 s each are in flight from the first second.
+    let mut world = World::new(10_000);
+    world.run(&[calls(200.0, |_| 1000.0)], 60);
+    assert_eq!((world.refused, world.lowest), (0, 10_000));
+}
+
+#[test]
+fn methods_of_very_different_speed_do_not_pass_for_overload_however_they_are_mixed() {
+    let quick = |rate| Traffic { method: 1, rate, work: |_| 1.0 };
+    let slow = |rate| Traffic { method: 2, rate, work: |_| 1000.0 };
+    let either =
+        Traffic { method: 3, rate: 200.0, work: |rng| if rng.bool() { 2.0 } else { 800.0 } };
+    let mut world = World::new(10_000);
+    for traffic in [
+        vec![quick(1000.0)],
+        vec![quick(1000.0), slow(200.0)],
+        vec![quick(10.0), slow(400.0)],
+        vec![slow(200.0)],
+        vec![quick(2000.0), slow(20.0), either.clone()],
+        vec![either, slow(50.0)],
+    ] {
+        world.run(&traffic, 20);
+    }
+    assert_eq!((world.refused, world.lowest), (0, 10_000));
+}
+
+#[test]
+fn times_that_scatter_widely_do_not_pass_for_overload_however_the_load_swings() {
+    let mut world = World::new(10_000);
+    // From 2 ms to 5 s, most of them quick.
+    let scattered = |rng: &mut Rng| 2.0 * (rng.f64() * 7.8).exp();
+    for rate in [20.0, 400.0, 50.0, 100.0, 200.0, 400.0, 10.0, 300.0] {
+        world.run(&[calls(rate, scattered)], 15);
+    }
+    assert_eq!((world.refused, world.lowest), (0, 10_000));
+}
+
+#[test]
+fn an_app_that_waits_for_something_slow_and_keeps_up_is_not_limited() {
+    let mut world = World::new(10_000);
+    for _ in 0..3 {
+        world.run(&[calls(500.0, |_| 5.0)], 30);
+        world.run(&[calls(500.0, |rng| 400.0 + 100.0 * rng.f64())], 30);
+    }
+    assert_eq!((world.refused, world.lowest), (0, 10_000));
+}
+
+/// 40 calls at a time, each for 10 ms: 4,000 calls a second.
+fn narrow() -> World {
+    let mut world = World::new(40);
+    world.run(&[calls(2000.0, |_| 10.0)], 5);
+    world
+}
+
+fn assert_fits(world: &World) {
+    // Three times 10 ms and 20 ms are tolerated.
+    let limit = world.limit.limit();
+    assert!((60..=400).contains(&limit), "{limit}");
 }
 
 #[test]
 fn under_lasting_overload_the_limit_finds_what_the_app_takes_and_does_not_creep() {
-    let limit = Gradient::new(&Bounds::default());
-    let mut now = run(&limit, &APP, 30, Duration::ZERO, Duration::from_secs(5));
-    for _ in 0..20 {
-        now = run(&limit, &APP, 10_000, now, Duration::from_secs(61));
-        assert_fits(&limit, &APP);
+    let mut world = narrow();
+    world.run(&[calls(6000.0, |_| 10.0)], 20);
+    for _ in 0..5 {
+        let before = world.answered;
+        world.run(&[calls(6000.0, |_| 10.0)], 30);
+        assert_fits(&world);
+        // And the app has work all the time.
+        assert!(world.answered - before > 30 * 3900, "{}", world.answered - before);
     }
+}
+
+#[test]
+fn an_app_whose_callers_give_up_is_rescued() {
+    let mut world = narrow();
+    world.patience = 1000.0;
+    world.run(&[calls(9000.0, |_| 10.0)], 10);
+    assert_fits(&world);
+    let before = world.answered;
+    world.run(&[calls(9000.0, |_| 10.0)], 10);
+    assert!(world.answered - before > 10 * 3900, "{}", world.answered - before);
 }
 
 #[test]
 fn an_app_that_is_overloaded_from_its_first_call_is_found_out() {
-    let limit = Gradient::new(&Bounds::default());
-    let now = run(&limit, &APP, 10_000, Duration::ZERO, Duration::from_secs(90));
-    run(&limit, &APP, 10_000, now, Duration::from_secs(120));
-    assert_fits(&limit, &APP);
+    let mut world = World::new(40);
+    world.run(&[calls(6000.0, |_| 10.0)], 60);
+    // What it takes when nobody waits was never seen: more is tolerated, but not ever more.
+    let limit = world.limit.limit();
+    assert!((60..=1000).contains(&limit), "{limit}");
+    world.run(&[calls(6000.0, |_| 10.0)], 60);
+    assert!(world.limit.limit() <= limit * 11 / 10, "{}", world.limit.limit());
 }
 
 #[test]
-fn an_app_that_grows_or_shrinks_is_followed() {
-    let limit = Gradient::new(&Bounds::default());
-    let mut now = Duration::ZERO;
-    for width in [40, 200, 20] {
-        let app = App { width, ..APP };
-        now = run(&limit, &app, 10_000, now, Duration::from_secs(180));
-        assert_fits(&limit, &app);
+fn callers_that_wait_for_events_and_give_up_are_not_limited() {
+    let mut world = World::new(10_000);
+    world.patience = 5_000.0;
+    let watch = |work| Traffic { method: 1, rate: 100.0, work };
+    world.run(&[watch(|_| f64::MAX)], 20);
+    // Events come, then none for long.
+    world.run(&[watch(|rng| 1000.0 * rng.f64())], 20);
+    world.run(&[watch(|_| f64::MAX)], 20);
+    assert_eq!((world.refused, world.lowest), (0, 10_000));
+}
+
+#[test]
+fn a_limit_ends_when_the_overload_has() {
+    let mut world = narrow();
+    world.run(&[calls(6000.0, |_| 10.0)], 20);
+    assert_fits(&world);
+    world.run(&[calls(3000.0, |_| 10.0)], 15);
+    assert_eq!(world.limit.limit(), 10_000);
+    // Also where it was in use until the end: the app has become wide.
+    world.run(&[calls(6000.0, |_| 10.0)], 20);
+    world.width = 10_000;
+    let before = world.refused;
+    world.run(&[calls(60_000.0, |_| 10.0)], 30);
+    world.run(&[calls(60_000.0, |_| 10.0)], 30);
+    assert_eq!(world.limit.limit(), 10_000, "{}", world.refused - before);
+}
+
+#[test]
+fn where_fewer_calls_are_no_quicker_the_limit_is_lifted() {
+    let mut world = World::new(10_000);
+    // What it waits for becomes slower step by step, and so calls pile up.
+    for step in 0..20 {
+        world.extra = f64::from(step) * 50.0;
+        world.run(&[calls(300.0, |_| 10.0)], 1);
     }
-}
-
-#[test]
-fn what_is_not_used_does_not_grow() {
-    let limit = Gradient::new(&Bounds::default());
-    run(&limit, &APP, 5, Duration::ZERO, Duration::from_secs(600));
-    assert_eq!(limit.limit(&Bounds::default()), 128);
-}
-
-#[test]
-fn an_app_for_which_nobody_waits_is_never_slowed_down() {
-    let limit = Gradient::new(&Bounds::default());
-    let app = App { width: 10_000, ..APP };
-    let now = run(&limit, &app, 1_000, Duration::ZERO, Duration::from_secs(60));
-    run(&limit, &app, 1_000, now, Duration::from_secs(60));
-    assert!(limit.limit(&Bounds::default()) >= 1_000);
+    assert!(world.lowest < 10_000, "the test shows nothing");
+    world.run(&[calls(300.0, |_| 10.0)], 10);
+    let before = world.refused;
+    world.run(&[calls(300.0, |_| 10.0)], 30);
+    assert_eq!((world.refused - before, world.limit.limit()), (0, 10_000));
 }
 
 #[test]
 fn four_workers_find_what_one_finds() {
-    let limit = Gradient::new(&Bounds::default());
-    let clock = AtomicU64::new(0);
+    let limit = Gradient::new(bounds());
+    let clock = AtomicU64::new(1);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..100_000 {
-                    let now = Duration::from_micros(clock.fetch_add(500, Ordering::Relaxed));
-                    let bounds = Bounds::default();
-                    let in_flight = limit.limit(&bounds);
-                    let took = APP.takes(in_flight);
-                    limit.record(took, in_flight, &bounds, Moment::after_origin(now));
+                    let at = clock.fetch_add(250, Ordering::Relaxed);
+                    // Ever more calls at first, 40 of them at a time.
+                    let calls = (at / 20_000).min(u64::from(limit.limit())) as u32;
+                    let took = Duration::from_millis(10).mul_f64(f64::from(calls.max(40)) / 40.0);
+                    limit.record(1, took, calls, Moment::after_origin(Duration::from_micros(at)));
                 }
             });
         }
     });
-    assert_fits(&limit, &APP);
+    let limit = limit.limit();
+    assert!((60..=400).contains(&limit), "{limit}");
 }
 
 proptest! {
     #[test]
     fn the_limit_stays_within_its_bounds(
-        answers in prop::collection::vec((0u64..100_000, any::<u32>(), 0u64..1_000), 1..2_000),
+        answers in prop::collection::vec(
+            (0u64..3, 0u64..100_000, any::<u32>(), 0u64..1_000, any::<bool>()), 1..2_000),
     ) {
-        let bounds = Bounds::default();
-        let (limit, mut now) = (Gradient::new(&bounds), 0);
-        for (took, in_flight, gap) in answers {
+        let (limit, mut now) = (Gradient::new(bounds()), 0);
+        for (method, took, in_flight, gap, gives_up) in answers {
             now += gap;
             let now = Moment::after_origin(Duration::from_millis(now));
-            limit.record(Duration::from_millis(took), in_flight, &bounds, now);
-            let limit = limit.limit(&bounds);
-            prop_assert!((bounds.least.get()..=bounds.most.get()).contains(&limit));
+            let took = Duration::from_millis(took);
+            match gives_up {
+                true => limit.give_up(method, took),
+                false => limit.record(method, took, in_flight, now),
+            }
+            let bounds = bounds();
+            prop_assert!((bounds.least.get()..=bounds.most.get()).contains(&limit.limit()));
         }
     }
 }
