@@ -1,8 +1,10 @@
 //! From the mesh to the app: the whole path of a call, outermost first.
 //!
 //! accept → mTLS (the peer's SPIFFE ID) → h2 or HTTP/1.1 → forged headers stripped, the true peer
-//! named → authorize → metrics → size → deadline → the app on loopback.
+//! named → authorize → metrics → size → deadline → a place among the calls in flight → the app on
+//! loopback.
 
+pub mod admission;
 pub mod app;
 pub mod authorize;
 
@@ -230,7 +232,10 @@ impl Inbound {
             tracestate::put(&mut head.headers, &tracestate::Hop { deadline: None, attempt });
         }
         let app = worker.app()?;
-        let sent = control.until(deadline, app.send(head, body, begin)).await?;
+        let place = worker.admission.enter(head.uri.path(), begin);
+        let place = control.until(deadline, place).await?;
+        let place = place.ok_or_else(|| expired("while the app had no room for the call"))??;
+        let sent = control.until(deadline, app.send(head, body, place, begin)).await?;
         let (answer, upload) = sent.ok_or_else(|| expired("before the app could be reached"))??;
         let limits = Limits {
             deadline,

@@ -11,8 +11,8 @@ pub mod serve;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use certs::{Identity, SpiffeId};
@@ -27,6 +27,7 @@ use crate::discovery::methods::Methods;
 use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
 use crate::inbound::Refused;
+use crate::inbound::admission::{Admission, Gate};
 use crate::inbound::app::{App, ToApp};
 use crate::inbound::authorize::Intentions;
 use crate::outbound::endpoint::Count;
@@ -55,6 +56,8 @@ pub struct Shared {
     emptied: Notify,
     /// Names that a first call went to.
     demand: mpsc::Sender<ServiceName>,
+    /// The way to the app.
+    gate: OnceLock<Arc<Gate>>,
 }
 
 impl Shared {
@@ -66,6 +69,7 @@ impl Shared {
             doors: Default::default(),
             emptied: Notify::new(),
             demand,
+            gate: OnceLock::new(),
         })
     }
 
@@ -99,6 +103,8 @@ pub struct Worker {
     pub inbound_settings: Rc<serve::Settings>,
     /// How connections from the app are served.
     pub outbound_settings: Rc<serve::Settings>,
+    /// Places for calls to the app.
+    pub admission: Rc<Admission>,
     app: Option<App>,
     intentions: RefCell<Option<Arc<Intentions>>>,
     upstreams: RefCell<HashMap<ServiceName, Rc<Upstream>, FastHash>>,
@@ -165,6 +171,9 @@ impl Worker {
                 AppProtocol::Http1 => App::http1(name, to, to_app.connections),
             }
         });
+        let concurrency = config.inbound.as_ref().map(|inbound| inbound.concurrency.clone());
+        let gate = || Arc::new(Gate::new(&concurrency.unwrap_or_default()));
+        let admission = Admission::new(shared.gate.get_or_init(gate).clone());
         let handshakes = Semaphore::new(limits.handshakes.get());
         let limit = limits.kept_requests.bytes() as usize;
         let room = Rc::new(Room { kept: shared.kept.clone(), limit });
@@ -176,6 +185,7 @@ impl Worker {
             room,
             inbound_settings: Rc::new(from_mesh),
             outbound_settings: Rc::new(from_app),
+            admission,
             app,
             intentions: RefCell::default(),
             upstreams: RefCell::default(),

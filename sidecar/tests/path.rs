@@ -17,5 +17,6 @@ mod path {
     mod hops;
     mod http1;
     mod retries;
+    mod shed;
     mod trust;
 }

@@ -81,6 +81,11 @@ impl Count {
         self.0.get() as usize
     }
 
+    /// How many, which are never none.
+    pub const fn number(self) -> NonZeroU32 {
+        self.0
+    }
+
     /// How many, as HTTP/2's settings want it.
     pub const fn as_u32(self) -> u32 {
         self.0.get()

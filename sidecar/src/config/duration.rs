@@ -65,6 +65,11 @@ impl Wait {
         Self(duration.max(Duration::from_millis(1)))
     }
 
+    /// So many milliseconds, at least one.
+    pub(crate) const fn millis(millis: u64) -> Self {
+        Self(Duration::from_millis(if millis == 0 { 1 } else { millis }))
+    }
+
     /// How long.
     pub const fn duration(self) -> Duration {
         self.0

@@ -12,8 +12,8 @@ use super::amount::whole;
 use super::balance::{Balance, HashKeys, Weight};
 use super::calling::{BreakerKeys, BudgetKeys, HedgeKeys, RetryKeys};
 use super::{
-    AdminAddr, AdvertiseAddr, AgentAddr, AppAddr, AppProtocol, Count, DefaultAction, Drain,
-    EndpointAddr, InboundAddr, InstanceId, Limits, Log, OutboundAddr, ServiceName, Timeout,
+    AdminAddr, AdvertiseAddr, AgentAddr, AppAddr, AppProtocol, Concurrency, Count, DefaultAction,
+    Drain, EndpointAddr, InboundAddr, InstanceId, Limits, Log, OutboundAddr, ServiceName, Timeout,
     Timeouts, UpstreamListenAddr, Wait, Workload,
 };
 
@@ -90,6 +90,8 @@ pub(super) struct InboundKeys {
     /// What Consul is told. Left out: the listen address, or the agent's own where
     /// that is 0.0.0.0.
     pub(super) advertise: Option<AdvertiseAddr>,
+    /// How many calls the app gets at a time.
+    pub(super) concurrency: Concurrency,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -272,7 +274,7 @@ impl Default for Keys {
 
 impl Default for InboundKeys {
     fn default() -> Self {
-        Self { listen: InboundAddr::DEFAULT, advertise: None }
+        Self { listen: InboundAddr::DEFAULT, advertise: None, concurrency: Concurrency::default() }
     }
 }
 

@@ -12,6 +12,7 @@ use super::tree::Node;
 use super::{Advertise, AgentAddr, Authorization, Config, Inbound, Limits, Runtime};
 
 mod identity;
+mod inbound;
 mod ports;
 mod service;
 mod upstreams;
@@ -35,6 +36,7 @@ impl Resolver<'_> {
     pub(super) fn config(&mut self, keys: &mut Keys) -> Option<Config> {
         ports::check(self, keys);
         self.limits(&keys.limits);
+        self.concurrency(&mut keys.inbound.concurrency);
         let inbound = self.inbound(keys);
         let service = self.service(&mut keys.service, keys.outbound.listen.socket_addr().port());
         let identity = self.identity(&mut keys.identity, keys.consul.enabled);
@@ -74,7 +76,12 @@ impl Resolver<'_> {
     fn inbound(&mut self, keys: &Keys) -> Option<Inbound> {
         let Some(app) = keys.service.app else {
             if !self.is_set("service.app") {
-                for key in ["inbound.listen", "inbound.advertise", "service.protocol"] {
+                for key in [
+                    "inbound.listen",
+                    "inbound.advertise",
+                    "inbound.concurrency",
+                    "service.protocol",
+                ] {
                     if self.is_set(key) {
                         self.problem(
                             key,
@@ -109,6 +116,7 @@ impl Resolver<'_> {
             protocol: keys.service.protocol,
             listen: keys.inbound.listen,
             advertise,
+            concurrency: keys.inbound.concurrency.clone(),
         })
     }
 

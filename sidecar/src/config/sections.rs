@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AdvertiseAddr, AppAddr, Count, InboundAddr, InstanceId, ServiceName, Size, Timeout, Wait,
-    Weight,
+    AdvertiseAddr, AppAddr, Concurrency, Count, InboundAddr, InstanceId, ServiceName, Size,
+    Timeout, Wait, Weight,
 };
 
 /// Who this sidecar stands beside.
@@ -51,6 +51,8 @@ pub struct Inbound {
     pub listen: InboundAddr,
     /// What Consul is told.
     pub advertise: Advertise,
+    /// How many calls the app gets at a time.
+    pub concurrency: Concurrency,
 }
 
 /// What an app speaks.

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
+use super::admission::Place;
 use crate::call::attempt::Answer;
 use crate::call::{headers, http1};
 use crate::fault::{Fault, Reason};
@@ -87,11 +88,12 @@ impl App {
         &self,
         head: Parts,
         body: Body,
+        place: Place,
         now: Instant,
     ) -> Result<(Answer, Option<Pump>), Fault> {
         match &self.speaks {
             Speaks::Grpc(pool) => {
-                let lease = match pool.ready(now) {
+                let mut lease = match pool.ready(now) {
                     Some(lease) => lease,
                     // Boxed, as is what follows: a call's own future stays small.
                     None => {
@@ -103,9 +105,10 @@ impl App {
                 let sent = lease.send(Request::from_parts(head, ()), end);
                 let (answer, sink) =
                     sent.map_err(|e| Fault::from_h2(format_args!("{}", self.whom), &e))?;
+                lease.hold(place.sent());
                 Ok((Answer::H2(answer, lease), (!end).then(|| Pump::new(body, sink))))
             }
-            Speaks::Http1(http1) => Box::pin(self.send_http1(http1, head, body)).await,
+            Speaks::Http1(http1) => Box::pin(self.send_http1(http1, head, body, place)).await,
         }
     }
 
@@ -114,6 +117,7 @@ impl App {
         app: &Http1,
         mut head: Parts,
         body: Body,
+        place: Place,
     ) -> Result<(Answer, Option<Pump>), Fault> {
         http1::from_h2(&mut head)?;
         let mut sender = loop {
@@ -127,8 +131,10 @@ impl App {
         let (spare, kept) = (app.spare.clone(), app.kept);
         let moved = Rc::new(Cell::new(0));
         let body = Pulled::new(body, moved.clone(), headers::strip_reserved);
+        let place = place.sent();
         let answer = async move {
             let response = sender.send_request(Request::from_parts(head, body)).await?;
+            place.answered();
             spawn_local(async move {
                 // Ready again once the answer was read whole.
                 if sender.ready().await.is_ok() && spare.borrow().len() < kept {

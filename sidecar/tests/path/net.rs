@@ -26,6 +26,7 @@ use outrigger::{inbound, outbound};
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
+use tokio_rustls::TlsConnector;
 
 pub const TRUST_DOMAIN: &str = "11111111-2222-3333-4444-555555555555.consul";
 const PIPE: usize = 256 * 1024;
@@ -83,6 +84,8 @@ pub struct Mesh {
     pub echo: Rc<Worker>,
     pub web_metrics: Arc<Metrics>,
     pub echo_metrics: Arc<Metrics>,
+    /// What the workers beside the app share.
+    echo_shared: Arc<Shared>,
     /// Kept, so that a name that is asked for is not refused.
     _demanded: Vec<mpsc::Receiver<outrigger::config::ServiceName>>,
 }
@@ -116,12 +119,23 @@ impl Mesh {
             let (demand, asked) = mpsc::channel(8);
             demanded.push(asked);
             let dial = Rc::new(Pipes(net.clone()));
-            let worker = Worker::new(Arc::new(config), metrics.shard(), dial, Shared::new(demand));
-            (worker, metrics)
+            let shared = Shared::new(demand);
+            let worker = Worker::new(Arc::new(config), metrics.shard(), dial, shared.clone());
+            (worker, metrics, shared)
         };
-        let (web, web_metrics) = worker("web", caller);
-        let (echo, echo_metrics) = worker("echo", &format!("app = \"127.0.0.1:50051\"\n{callee}"));
-        let mesh = Self { net, ca, web, echo, web_metrics, echo_metrics, _demanded: demanded };
+        let (web, web_metrics, _) = worker("web", caller);
+        let (echo, echo_metrics, echo_shared) =
+            worker("echo", &format!("app = \"127.0.0.1:50051\"\n{callee}"));
+        let mesh = Self {
+            net,
+            ca,
+            web,
+            echo,
+            web_metrics,
+            echo_metrics,
+            echo_shared,
+            _demanded: demanded,
+        };
         mesh.web.set_identity(mesh.identity("web"));
         mesh.echo.set_identity(mesh.identity("echo"));
         mesh.echo.set_intentions(allow(&["web"]));
@@ -162,6 +176,26 @@ impl Mesh {
                 spawn_local(inbound::connection(echo.clone(), pipe));
             }
         });
+    }
+
+    /// One more worker of the process beside the app.
+    pub fn fellow(&self) -> Rc<Worker> {
+        let Self { echo, echo_metrics, echo_shared, .. } = self;
+        let dial = Rc::new(Pipes(self.net.clone()));
+        let (config, shard) = (echo.config.clone(), echo_metrics.shard());
+        let fellow = Worker::new(config, shard, dial, echo_shared.clone());
+        fellow.set_identity(self.identity("echo"));
+        fellow.set_intentions(allow(&["web", "shop"]));
+        fellow
+    }
+
+    /// A peer's own connection to the inbound side of this worker, without a sidecar.
+    pub async fn peer(&self, of: &str, worker: &Rc<Worker>) -> Client {
+        let (near, far) = duplex(PIPE);
+        spawn_local(inbound::connection(worker.clone(), far));
+        let tls = TlsConnector::from(self.identity(of).client_config(&self.id("echo")));
+        let name = rustls::pki_types::ServerName::try_from("echo").unwrap();
+        Client::over(tls.connect(name, near).await.unwrap()).await
     }
 
     /// A client's connection to the outbound side of `web`.

@@ -14,6 +14,8 @@ use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
 use tokio::time::Instant;
 
+use crate::inbound::admission::Place;
+
 /// A call that waits for flow control for less is not stalled yet: a busy peer's windows come late.
 const STALLED_AFTER: Duration = Duration::from_millis(10);
 
@@ -43,6 +45,8 @@ pub struct Lease {
     connection: Rc<Connection>,
     waiting: Option<(Instant, u64)>,
     unanswered: usize,
+    /// What else counts the call until it is answered.
+    place: Option<Place>,
 }
 
 impl Connection {
@@ -98,7 +102,7 @@ impl Lease {
     /// One more call on this connection.
     pub(super) fn new(connection: Rc<Connection>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
-        Self { connection, waiting: None, unanswered: 0 }
+        Self { connection, waiting: None, unanswered: 0, place: None }
     }
 
     /// Opens a stream.
@@ -126,8 +130,20 @@ impl Lease {
         self.connection.unanswered.set(self.connection.unanswered.get() + bytes);
     }
 
+    /// Keeps its place among the calls to the app until it is answered.
+    pub fn hold(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
     /// The call is answered: what it sent was taken.
     pub fn settle(&mut self) {
+        if let Some(place) = self.place.take() {
+            place.answered();
+        }
+        self.pay();
+    }
+
+    fn pay(&mut self) {
         let owed = std::mem::take(&mut self.unanswered);
         self.connection.unanswered.set(self.connection.unanswered.get() - owed);
     }
@@ -152,7 +168,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.set_stalled(false);
-        self.settle();
+        self.pay();
         self.connection.streams.set(self.connection.streams.get() - 1);
     }
 }
