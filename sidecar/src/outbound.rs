@@ -6,6 +6,7 @@
 pub mod attempts;
 pub mod endpoint;
 pub mod ewma;
+pub mod fallback;
 pub mod mesh;
 pub mod method;
 pub mod route;

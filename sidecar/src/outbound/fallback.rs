@@ -1,0 +1,3 @@
+//! What callers get once an upstream has failed.
+
+pub mod answers;
