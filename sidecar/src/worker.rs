@@ -287,6 +287,9 @@ impl Worker {
         let config = self.config.upstreams.of(name).clone();
         let upstream =
             Upstream::new(name.as_str(), config, self.config.limits.metric_methods.get());
+        if let Some(methods) = &upstream.config.methods {
+            upstream.set_methods(methods.clone());
+        }
         self.upstreams.borrow_mut().insert(name.clone(), upstream.clone());
         upstream
     }

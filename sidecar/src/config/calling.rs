@@ -116,7 +116,7 @@ impl Status {
     ];
 
     /// The status itself.
-    fn code(self) -> Code {
+    pub(super) fn code(self) -> Code {
         self.0
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::amount::whole;
 use super::balance::{Balance, HashKeys, Weight};
 use super::calling::{BreakerKeys, BudgetKeys, HedgeKeys, RetryKeys};
+use super::fallback::RungKeys;
 use super::{
     AdminAddr, AdvertiseAddr, AgentAddr, AppAddr, AppProtocol, Concurrency, Count, DefaultAction,
     Drain, EndpointAddr, InboundAddr, InstanceId, Limits, Log, OutboundAddr, ServiceName, Timeout,
@@ -190,6 +191,10 @@ pub(super) struct UpstreamKeys {
     pub(super) retry_budget: BudgetKeys,
     /// When an endpoint rests. Left out: as `[breaker]`.
     pub(super) breaker: BreakerKeys,
+    /// What its methods and messages are: a `FileDescriptorSet` with all imports, as
+    /// `buf build -o user.binpb` writes it. Left out: the upstream's reflection is asked which of
+    /// its methods are idempotent.
+    pub(super) descriptors: Option<PathBuf>,
     /// What is different for some calls; the first match wins.
     pub(super) route: Vec<RouteKeys>,
 }
@@ -208,6 +213,8 @@ pub(super) struct RouteKeys {
     pub(super) retry: RetryKeys,
     /// As the upstream's `hedge`, which it inherits.
     pub(super) hedge: HedgeKeys,
+    /// What callers get once the upstream has failed: the first of these steps that has an answer.
+    pub(super) fallback: Vec<RungKeys>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

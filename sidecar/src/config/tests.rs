@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod fallback;
 mod files;
 
 /// What is wrong with a config file's text.

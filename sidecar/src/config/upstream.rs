@@ -7,7 +7,10 @@ use std::sync::Arc;
 use certs::SpiffeId;
 use http::{HeaderName, HeaderValue};
 
-use super::{Balance, Calling, Count, EndpointAddr, HashOn, ServiceName, UpstreamListenAddr, Wait};
+use super::{
+    Balance, Calling, Count, EndpointAddr, HashOn, Rung, ServiceName, UpstreamListenAddr, Wait,
+};
+use crate::discovery::methods::Methods;
 use crate::resilience::breaker::Trip;
 
 /// Every upstream: those with a section of their own, and how all others are called.
@@ -48,6 +51,8 @@ pub struct Upstream {
     pub in_flight_per_endpoint: Count,
     /// How calls are spread over its endpoints.
     pub balance: Balance,
+    /// Which of its methods are idempotent, where a file says so; none: its reflection is asked.
+    pub methods: Option<Arc<Methods>>,
     /// The first match wins; none: the upstream's own values.
     pub routes: Vec<Route>,
 }
@@ -82,6 +87,8 @@ pub struct Route {
     pub calling: Calling,
     /// What decides to which endpoint a call goes; none: how well it does.
     pub hash: Option<HashOn>,
+    /// What callers get once the upstream has failed.
+    pub fallback: Vec<Rung>,
 }
 
 /// Which calls a route is for: all that it names must match.

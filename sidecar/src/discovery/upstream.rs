@@ -32,7 +32,8 @@ impl Control {
         let mut identities = self.fleet.identities();
         let mut hold = self.hold.subscribe();
         let mut known = Known::default();
-        let mut inquiry = self.inquirer.about(&name);
+        let told = self.config.upstreams.of(&name).methods.is_some();
+        let mut inquiry = (!told).then(|| self.inquirer.about(&name));
         let mut published: Option<(Endpoints, SpiffeId, Arc<Upstream>)> = None;
         let mut retired: Vec<Arc<Upstream>> = Vec::new();
         let idle = self.config.timeouts.upstream_idle.duration();
@@ -96,7 +97,9 @@ impl Control {
             count(EndpointStanding::Available, available);
             count(EndpointStanding::Critical, critical);
             self.fleet.upstream(snapshot.clone()).await;
-            inquiry.instances(snapshot.endpoints.iter().map(|endpoint| endpoint.address));
+            if let Some(inquiry) = &mut inquiry {
+                inquiry.instances(snapshot.endpoints.iter().map(|endpoint| endpoint.address));
+            }
             let before = published.replace((endpoints.clone(), own, snapshot));
             // Whoever lets go of a snapshot last frees all that is in it: that is no worker.
             retired.extend(before.map(|(.., snapshot)| snapshot));

@@ -65,6 +65,9 @@ async fn publish(
         let snapshot = Upstream::succeed(None, name.as_str().into(), endpoints, 0);
         let snapshot = if upstream.hashes() { snapshot.hashed() } else { snapshot };
         fleet.upstream(Arc::new(snapshot)).await;
+        if upstream.methods.is_some() {
+            continue;
+        }
         let mut inquiry = inquirer.about_static(name);
         inquiry.instances(addresses.iter().map(|address| address.socket_addr()));
         inquiries.push(inquiry);

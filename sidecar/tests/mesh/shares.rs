@@ -46,16 +46,20 @@ async fn the_metrics_of_a_sidecar_are_the_sum_over_its_workers() {
         }
         for (sidecar, direction) in [(&callee, "inbound"), (&caller, "outbound")] {
             let direction = format!("direction=\"{direction}\"");
-            let series = ["outrigger_requests_total{", &direction, "grpc_status=\"OK\""];
+            let series = ["outrigger_requests_total{", &direction, "GetUser", "grpc_status=\"OK\""];
             assert_eq!(sidecar.metric(&series).await, (CONNECTIONS * CALLS) as f64, "{count}");
-            let series = ["outrigger_request_duration_seconds_count{", &direction];
+            let series = ["outrigger_request_duration_seconds_count{", &direction, "GetUser"];
             assert_eq!(sidecar.metric(&series).await, (CONNECTIONS * CALLS) as f64, "{count}");
         }
         // Each worker of the caller has a connection of its own to the callee.
         let open = ["outrigger_connections{direction=\"inbound\"}"];
         assert_eq!(callee.metric(&open).await, count as f64);
         let open = ["outrigger_connections{direction=\"outbound\"}"];
-        assert_eq!(caller.metric(&open).await, CONNECTIONS as f64);
+        // That of its question about methods closes once it is answered.
+        until("the clients' connections alone are open", async || {
+            caller.metric(&open).await == CONNECTIONS as f64
+        })
+        .await;
     }
 }
 

@@ -1,9 +1,15 @@
 //! The upstreams of a config, each with every value that it inherits.
 
+mod descriptors;
+mod fallback;
+
 use std::sync::Arc;
 
 use certs::SpiffeId;
 use http::{HeaderName, HeaderValue};
+
+use descriptors::Described;
+use fallback::Subject;
 
 use super::Resolver;
 use crate::config::balance::HashKeys;
@@ -33,6 +39,7 @@ pub(super) fn resolve(
         in_flight: keys.limits.in_flight,
         in_flight_per_endpoint: keys.limits.in_flight_per_endpoint,
         balance: keys.balance.clone(),
+        methods: None,
         routes: Vec::new(),
     };
     let named = keys
@@ -58,6 +65,7 @@ struct Section<'s, 't> {
 impl Section<'_, '_> {
     fn upstream(&mut self, other: &Upstream) -> Upstream {
         let keys = self.keys;
+        let described = self.described();
         let mut calling = other.calling.with(&keys.retry, &keys.hedge);
         calling.timeout = keys.timeout.unwrap_or(calling.timeout);
         calling.policy.budget = keys.retry_budget.allowance(calling.policy.budget);
@@ -74,17 +82,24 @@ impl Section<'_, '_> {
                 subset: keys.subset.unwrap_or(other.balance.subset),
                 slow_start: keys.slow_start.unwrap_or(other.balance.slow_start),
             },
+            methods: described.as_ref().map(|described| described.methods.clone()),
             routes: keys
                 .route
                 .iter()
                 .enumerate()
-                .map(|(at, route)| self.route(at, route, &calling))
+                .map(|(at, route)| self.route(at, route, &calling, described.as_ref()))
                 .collect(),
             calling,
         }
     }
 
-    fn route(&mut self, at: usize, keys: &RouteKeys, upstream: &Calling) -> Route {
+    fn route(
+        &mut self,
+        at: usize,
+        keys: &RouteKeys,
+        upstream: &Calling,
+        described: Option<&Described>,
+    ) -> Route {
         let mut calling = upstream.with(&keys.retry, &keys.hedge);
         calling.timeout = keys.timeout.unwrap_or(calling.timeout);
         let key = if keys.retry.on.is_some() { Some("retry.on") } else { None };
@@ -99,7 +114,19 @@ impl Section<'_, '_> {
             self.route_problem(at, key, "set for methods that may not be idempotent, expected retry.idempotent = true beside it: they may then be called twice with the effect of once".into());
         }
         let hash = self.hash(at, keys.hash.as_ref());
-        Route { matches: self.matches(at, &keys.matches), calling, hash }
+        let matches = self.matches(at, &keys.matches);
+        let is_idempotent = calling.is_idempotent == Some(true);
+        let subject = Subject { at, path: &matches.path, described, is_idempotent };
+        let fallback = self.ladder(&keys.fallback, &subject);
+        Route { matches, calling, hash, fallback }
+    }
+
+    /// What the upstream's file of descriptors says, where it has one.
+    fn described(&mut self) -> Option<Described> {
+        let path = self.keys.descriptors.as_ref()?;
+        let path = self.resolver.path(&self.key("descriptors"), path);
+        let described = Described::read(&path);
+        described.map_err(|why| self.problem("descriptors", format!("found {path:?}, {why}"))).ok()
     }
 
     fn endpoints(&mut self) -> Endpoints {
