@@ -19,12 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::request::Parts;
 use http::{HeaderMap, Method};
 use tokio::time::{Instant, timeout};
 
 use crate::call::carry::{Call, Edge, Prepared, Screen};
-use crate::call::control::Control;
 use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Ended, Exchange};
 use crate::call::headers::{self, Asked};
@@ -35,12 +33,11 @@ use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
 use crate::resilience::retry;
 use crate::telemetry::labels::Direction;
-use crate::transport::body::Body;
 use crate::transport::io::Io;
 use crate::worker::Worker;
 use crate::worker::door::Door;
 use crate::worker::serve;
-use attempts::{Attempts, Rest};
+use attempts::{Attempts, Going};
 use endpoint::Count;
 use upstream::Upstream;
 
@@ -72,14 +69,15 @@ struct Context {
 impl Screen for Outbound {
     async fn call(self: Rc<Self>, call: Call) -> Prepared {
         let Call { head, body, control } = call;
+        let mut going = Going { head, body, control: Some(control), in_upstream: None };
         let context = Context {
             begin: Instant::now(),
-            asked: Asked::of(&head.headers),
-            head_only: head.method == Method::HEAD,
+            asked: Asked::of(&going.head.headers),
+            head_only: going.head.method == Method::HEAD,
             record: OnceCell::new(),
             peer: OnceCell::new(),
         };
-        let outcome = self.send(head, body, control, &context).await;
+        let outcome = self.send(&mut going, &context).await;
         Prepared {
             dialect: context.asked.dialect,
             head_only: context.head_only,
@@ -96,16 +94,12 @@ impl Screen for Outbound {
 }
 
 impl Outbound {
-    async fn send(
-        &self,
-        mut head: Parts,
-        body: Body,
-        mut control: Control,
-        context: &Context,
-    ) -> Result<Box<Exchange>, Ended> {
+    async fn send(&self, going: &mut Going, context: &Context) -> Result<Box<Exchange>, Ended> {
         let worker = &*self.worker;
-        control.hold(worker.admit_stream()?);
-        let asked = &context.asked;
+        if let Some(control) = &mut going.control {
+            control.hold(worker.admit_stream()?);
+        }
+        let (head, asked) = (&mut going.head, &context.asked);
         let hop = if asked.has_tracestate { tracestate::take(&mut head.headers) } else { None };
         if asked.has_reserved {
             headers::strip_reserved(&mut head.headers);
@@ -114,7 +108,7 @@ impl Outbound {
             (false, None) => None,
             (_, hop) => deadline_of(&head.headers, hop, context.begin)?,
         };
-        http1::to_h2(&mut head)?;
+        http1::to_h2(head)?;
 
         let name = match &self.fixed {
             Some(name) => Cow::Borrowed(name.as_str()),
@@ -135,23 +129,22 @@ impl Outbound {
             Some(snapshot) => snapshot,
             None => {
                 let first = Box::pin(self.first_snapshot(&upstream));
-                let first = control.until(deadline, first).await?;
-                first.ok_or_else(|| expired(&format!("before \"{name}\" was found")))??
+                going.until(deadline, &upstream.name, first).await??
             }
         };
         let state = &*snapshot.state;
         state.used.store(true, Ordering::Relaxed);
         let limit = upstream.config.in_flight.get();
-        let in_upstream = Count::admit(&state.in_flight, limit).ok_or_else(|| {
-            Fault::undelivered(
-                Reason::Overloaded,
-                format!("{limit} calls to \"{name}\" wait for an answer already"),
-            )
-        })?;
-        let calling = route::calling(&upstream.config, &head);
+        going.in_upstream = Some(Count::admit(&state.in_flight, limit).ok_or_else(|| {
+            let message =
+                format!("{limit} calls to \"{}\" wait for an answer already", upstream.name);
+            Fault::undelivered(Reason::Overloaded, message)
+        })?);
+        let head = &going.head;
+        let calling = route::calling(&upstream.config, head);
         let before = hop.map_or(0, |hop| hop.attempt).max(attempts_before(&head.headers));
         let call = retry::Call {
-            is_idempotent: route::is_idempotent(calling, &method, asked, &head),
+            is_idempotent: route::is_idempotent(calling, &method, asked, head),
             is_retry_already: before > 0,
             deadline: deadline.map(|at| state.clock.moment(at)),
         };
@@ -169,7 +162,7 @@ impl Outbound {
             sent: Cell::new(0),
             tried: RefCell::default(),
         };
-        attempts.run(head, Rest { control, in_upstream: Some(in_upstream), body }).await
+        attempts.run(going).await
     }
 
     async fn first_snapshot(&self, upstream: &Upstream) -> Result<Arc<snapshot::Upstream>, Fault> {

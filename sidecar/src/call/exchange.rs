@@ -117,11 +117,6 @@ impl Exchange {
         &mut self.attempt
     }
 
-    /// The worker's hand on the call.
-    pub fn control(&self) -> &Control {
-        &self.control
-    }
-
     /// The same call, sent anew.
     pub fn again(&mut self, attempt: Attempt) {
         self.attempt = attempt;
@@ -177,7 +172,7 @@ impl Exchange {
         }
     }
 
-    fn arrived(&mut self, parts: Parts, body: Body, peek: bool) -> Result<(), Fault> {
+    fn arrived(&mut self, parts: Parts, mut body: Body, peek: bool) -> Result<(), Fault> {
         self.timer.take_if(|wait| *wait != Wait::Deadline);
         (self.hedge, self.is_hedge_due) = (None, false);
         self.answered = Answered::of(&parts.headers);
@@ -187,12 +182,10 @@ impl Exchange {
         self.attempt.headed(told.as_ref().is_some_and(|told| told.outcome() == Outcome::Down));
         self.set_told(told);
         let peek = peek && self.told.is_none() && self.answered.status.is_none();
-        let body = if peek {
+        if peek {
             self.peek = Some(Instant::now() + PEEK);
-            body.keep(usize::MAX, None)
-        } else {
-            body
-        };
+            body.keep(usize::MAX, None);
+        }
         self.head = Some((parts, body));
         self.check_size(self.answered.size)
     }

@@ -65,11 +65,13 @@ pub(super) struct Attempts<'a> {
     pub(super) tried: RefCell<Vec<Rc<Endpoint>>>,
 }
 
-/// What a call needs wherever it is sent to.
-pub(super) struct Rest {
-    pub(super) control: Control,
-    pub(super) in_upstream: Option<Count>,
+/// What of a call goes to whichever endpoint it is sent to.
+pub(super) struct Going {
+    pub(super) head: Parts,
     pub(super) body: Body,
+    /// None while an exchange has it.
+    pub(super) control: Option<Control>,
+    pub(super) in_upstream: Option<Count>,
 }
 
 /// A request's head, kept to be sent again.
@@ -89,7 +91,7 @@ struct Place {
 /// How an attempt failed.
 enum Failed {
     /// Before it was sent.
-    Unsent(Fault, Rest),
+    Unsent(Fault),
     /// Its stream or connection broke.
     Lost(Fault, Box<Exchange>),
     /// Its answer says so.
@@ -99,7 +101,7 @@ enum Failed {
 /// What follows a failure.
 enum Next {
     /// The call is sent again.
-    Again(Rest),
+    Again,
     /// It has ended.
     Over(Result<Box<Exchange>, Ended>),
 }
@@ -111,20 +113,19 @@ impl Attempts<'_> {
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) async fn run(&self, mut head: Parts, rest: Rest) -> Result<Box<Exchange>, Ended> {
+    pub(super) async fn run(&self, going: &mut Going) -> Result<Box<Exchange>, Ended> {
         self.state.budget.call(self.state.clock.moment(self.begin));
         if self.before > 0 {
-            head.headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(self.before));
+            going.head.headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(self.before));
         }
         if self.calling.policy.attempts.get() == 1 || self.call.is_retry_already {
-            return self.once(head, rest, None).await?.or_else(Failed::end);
+            return self.once(going, None).await?.or_else(Failed::end);
         }
-        let copy = Copy::of(&head);
-        let body = rest.body.keep(self.calling.body, Some(&self.worker.room));
-        let mut rest = Rest { body, ..rest };
+        let copy = Copy::of(&going.head);
+        going.body.keep(self.calling.body, Some(&self.worker.room));
         let mut is_retry = false;
         loop {
-            let failed = match self.once(head, rest, Some(&copy)).await? {
+            let failed = match self.once(going, Some(&copy)).await? {
                 Ok(exchange) => {
                     if is_retry {
                         self.count(RetryOutcome::Success);
@@ -134,36 +135,30 @@ impl Attempts<'_> {
                 Err(failed) => failed,
             };
             // Boxed, as most calls do not come here.
-            rest = match Box::pin(self.again(failed, is_retry)).await? {
-                Next::Again(rest) => rest,
-                Next::Over(end) => return end,
-            };
+            if let Next::Over(end) = Box::pin(self.again(going, failed, is_retry)).await? {
+                return end;
+            }
             is_retry = true;
-            head = copy.head(self.before + self.sent.get());
+            going.head = copy.head(self.before + self.sent.get());
         }
     }
 
     /// Sends it once, and waits for the answer.
     async fn once(
         &self,
-        head: Parts,
-        rest: Rest,
+        going: &mut Going,
         copy: Option<&Copy>,
     ) -> Result<Result<Box<Exchange>, Failed>, Ended> {
         let now = if self.sent.get() == 0 { self.begin } else { Instant::now() };
         self.sent.set(self.sent.get() + 1);
-        let place = match rest.control.until(self.deadline, self.connect(true, now)).await? {
-            None => return Err(self.too_late().into()),
-            Some(Err(fault)) => return Ok(Err(Failed::Unsent(fault, rest))),
-            Some(Ok(place)) => place,
-        };
-        let Rest { control, in_upstream, body } = rest;
-        let attempt = match self.send(place, head, body) {
+        let place =
+            match going.until(self.deadline, &self.upstream.name, self.connect(true, now)).await? {
+                Ok(place) => place,
+                Err(fault) => return Ok(Err(Failed::Unsent(fault))),
+            };
+        let attempt = match self.send(place, &mut going.head, &mut going.body) {
             Ok(attempt) => attempt,
-            Err((fault, body)) => {
-                let rest = Rest { control, in_upstream, body };
-                return Ok(Err(Failed::Unsent(fault, rest)));
-            }
+            Err(fault) => return Ok(Err(Failed::Unsent(fault))),
         };
         let limits = Limits {
             deadline: self.deadline,
@@ -171,6 +166,8 @@ impl Attempts<'_> {
             idle: self.worker.idle_timeout(&self.asked.dialect),
             header_list: self.worker.header_list(),
         };
+        let Some(control) = going.control.take() else { return Err(Ended::CallerGone) };
+        let in_upstream = going.in_upstream.take();
         let mut exchange = Box::new(Exchange::new(attempt, control, limits, in_upstream));
         match self.answer(&mut exchange, copy).await {
             Ok(()) => {}
@@ -186,7 +183,12 @@ impl Attempts<'_> {
     }
 
     /// Waits until a call that failed is sent again, where it is.
-    async fn again(&self, mut failed: Failed, is_retry: bool) -> Result<Next, Ended> {
+    async fn again(
+        &self,
+        going: &mut Going,
+        mut failed: Failed,
+        is_retry: bool,
+    ) -> Result<Next, Ended> {
         let (failure, pushback) = failed.failure();
         let attempt = retry::Attempt {
             sent: self.sent.get(),
@@ -211,11 +213,12 @@ impl Attempts<'_> {
                 return Ok(Next::Over(failed.end()));
             }
         };
-        let rest = failed.rest();
-        match rest.control.until(self.deadline, sleep(wait)).await? {
-            Some(()) => Ok(Next::Again(rest)),
-            None => Err(self.too_late().into()),
+        if let Failed::Lost(_, exchange) | Failed::Told(.., exchange) = failed {
+            let (control, in_upstream, body) = exchange.into_rest();
+            (going.control, going.in_upstream, going.body) = (Some(control), in_upstream, body);
         }
+        going.until(self.deadline, &self.upstream.name, sleep(wait)).await?;
+        Ok(Next::Again)
     }
 
     /// Waits for the answer; where it takes long, asks a second endpoint too.
@@ -291,7 +294,7 @@ impl Attempts<'_> {
     fn hedge<'h>(&'h self, exchange: &mut Exchange, copy: &Copy) -> Option<Hedge<'h>> {
         let now = Instant::now();
         // What has a body has one that is kept.
-        let body = match exchange.attempt().kept() {
+        let mut body = match exchange.attempt().kept() {
             Some(kept) => kept.copy()?,
             None => Body::Empty,
         };
@@ -310,10 +313,10 @@ impl Attempts<'_> {
         {
             exchange.hedge_at(now + after);
         }
-        let head = copy.head(self.before + sent);
+        let mut head = copy.head(self.before + sent);
         Some(Box::pin(async move {
             let place = self.connect(false, now).await?;
-            let mut attempt = self.send(place, head, body).map_err(|(fault, _)| fault)?;
+            let mut attempt = self.send(place, &mut head, &mut body)?;
             let limit = self.worker.header_list();
             let (head, body) = poll_fn(|cx| {
                 if let Err(Ended::Fault(fault)) = attempt.poll_upload(cx, limit) {
@@ -389,26 +392,24 @@ impl Attempts<'_> {
     }
 
     /// Puts the call on its stream.
-    fn send(&self, place: Place, mut head: Parts, body: Body) -> Result<Attempt, (Fault, Body)> {
+    fn send(&self, place: Place, head: &mut Parts, body: &mut Body) -> Result<Attempt, Fault> {
         let Place { lease, whom, sent } = place;
         if let Some(at) = self.deadline {
             deadline::write(&mut head.headers, at, Instant::now());
         }
         let end = body.is_empty();
+        let (nothing, ()) = Request::new(()).into_parts();
+        let head = std::mem::replace(head, nothing);
         match lease.send(Request::from_parts(head, ()), end) {
             Ok((answer, sink)) => {
-                let upload = (!end).then(|| Pump::new(body, sink));
+                let upload = (!end).then(|| Pump::new(std::mem::replace(body, Body::Empty), sink));
                 Ok(Attempt::new(whom, upload, Answer::H2(answer, lease), Some(sent)))
             }
             Err(e) => {
                 sent.unsent();
-                Err((Fault::from_h2(format_args!("{whom}"), &e), body))
+                Err(Fault::from_h2(format_args!("{whom}"), &e))
             }
         }
-    }
-
-    fn too_late(&self) -> Fault {
-        expired(&format!("before \"{}\" was connected", self.upstream.name))
     }
 
     fn count(&self, outcome: RetryOutcome) {
@@ -416,10 +417,24 @@ impl Attempts<'_> {
     }
 }
 
+impl Going {
+    /// What a call to `upstream` waits for before it is sent.
+    pub(super) async fn until<T>(
+        &self,
+        deadline: Option<Instant>,
+        upstream: &str,
+        waiting: impl Future<Output = T>,
+    ) -> Result<T, Ended> {
+        let Some(control) = &self.control else { return Ok(waiting.await) };
+        let waited = control.until(deadline, waiting).await?;
+        waited.ok_or_else(|| expired(&format!("before \"{upstream}\" was connected")).into())
+    }
+}
+
 impl Failed {
     fn failure(&self) -> (Failure, Option<Pushback>) {
         match self {
-            Failed::Unsent(fault, _) | Failed::Lost(fault, _) => (Failure::from(fault), None),
+            Failed::Unsent(fault) | Failed::Lost(fault, _) => (Failure::from(fault), None),
             Failed::Told(failure, pushback, _) => (*failure, *pushback),
         }
     }
@@ -434,22 +449,11 @@ impl Failed {
         }
     }
 
-    /// What the next attempt needs.
-    fn rest(self) -> Rest {
-        match self {
-            Failed::Unsent(_, rest) => rest,
-            Failed::Lost(_, exchange) | Failed::Told(.., exchange) => {
-                let (control, in_upstream, body) = exchange.into_rest();
-                Rest { control, in_upstream, body }
-            }
-        }
-    }
-
     /// The end of the call.
     fn end(self) -> Result<Box<Exchange>, Ended> {
         match self {
             Failed::Told(.., exchange) => Ok(exchange),
-            Failed::Unsent(fault, _) | Failed::Lost(fault, _) => Err(fault.into()),
+            Failed::Unsent(fault) | Failed::Lost(fault, _) => Err(fault.into()),
         }
     }
 

@@ -56,10 +56,10 @@ impl Body {
 
     /// Keeps what is read of it, up to so many bytes and within the `room`, so that it can be read
     /// again.
-    pub fn keep(self, limit: usize, room: Option<&Rc<Room>>) -> Self {
-        match self {
-            Body::Empty | Body::Kept(_) => self,
-            source => Body::Kept(Box::new(Kept::new(source, limit, room.cloned()))),
+    pub fn keep(&mut self, limit: usize, room: Option<&Rc<Room>>) {
+        if !matches!(self, Body::Empty | Body::Kept(_)) {
+            let source = std::mem::replace(self, Body::Empty);
+            *self = Body::Kept(Box::new(Kept::new(source, limit, room.cloned())));
         }
     }
 
