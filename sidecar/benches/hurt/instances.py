@@ -20,7 +20,7 @@ from bench.workloads import TRUST_DOMAIN
 
 CONFIGS = Path(__file__).resolve().parent
 INSTANCES = 3
-IDEMPOTENT = ""
+IDEMPOTENT = "retry = { idempotent = true }"
 
 
 @dataclass(frozen=True)
