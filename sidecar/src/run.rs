@@ -82,6 +82,7 @@ async fn control(config: Arc<Config>) -> Result<(), RunError> {
         peers: limits.metric_peers.get(),
         methods: limits.metric_methods.get(),
         series: limits.metric_series.get(),
+        endpoints: limits.metric_endpoints.get(),
     };
     let metrics = Metrics::new(config.service.name.as_str(), bounds);
     let readiness = Readiness::new();

@@ -210,6 +210,8 @@ pub struct Limits {
     pub metric_methods: Count,
     /// Pairs of peer and method that metrics tell apart.
     pub metric_series: Count,
+    /// Endpoints that metrics tell apart; one more is not told of.
+    pub metric_endpoints: Count,
 }
 
 impl Default for Limits {
@@ -235,6 +237,7 @@ impl Default for Limits {
             metric_peers: Count::new(256),
             metric_methods: Count::new(512),
             metric_series: Count::new(1_024),
+            metric_endpoints: Count::new(1_024),
         }
     }
 }

@@ -12,6 +12,7 @@ mod plain;
 mod process;
 mod scrape;
 mod shard;
+mod upstreams;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -26,12 +27,15 @@ use self::control::Control;
 use self::names::Names;
 use self::process::Process;
 use self::scrape::Scrape;
+use self::upstreams::Upstreams;
 
 pub use self::at_hand::AtHand;
 pub use self::control::SnapshotAge;
 pub use self::plain::to_plain;
 pub use self::shard::{CallSeries, Shard};
 use super::labels::{self, EndpointStanding, OTHER, SnapshotKind};
+use crate::discovery::snapshot::Upstream;
+use crate::resilience::budget::Allowance;
 
 /// How many different values from outside are told apart; what comes later is `other`.
 #[derive(Clone, Copy, Debug)]
@@ -43,12 +47,14 @@ pub struct Bounds {
     /// Combinations of direction, peer and method, each of them a histogram. One too many is
     /// counted as its peer's `other`.
     pub series: usize,
+    /// Endpoints of upstreams.
+    pub endpoints: usize,
 }
 
 impl Default for Bounds {
     /// Twice the names that outbound watches, and about 40,000 lines a scrape at the most.
     fn default() -> Self {
-        Self { peers: 256, methods: 512, series: 1_024 }
+        Self { peers: 256, methods: 512, series: 1_024, endpoints: 1_024 }
     }
 }
 
@@ -62,6 +68,7 @@ pub struct Metrics {
     series: Mutex<HashSet<CallKey>>,
     shards: Mutex<Vec<Arc<ShardCells>>>,
     control: Arc<Control>,
+    upstreams: Upstreams,
 }
 
 impl Metrics {
@@ -75,6 +82,7 @@ impl Metrics {
             series: Mutex::default(),
             shards: Mutex::default(),
             control: Arc::default(),
+            upstreams: Upstreams::default(),
         })
     }
 
@@ -95,8 +103,14 @@ impl Metrics {
         self.control.endpoints(peer, state, n, self.bounds.peers);
     }
 
+    /// An upstream of which this is known now, and what its budget allows.
+    pub fn upstream(&self, snapshot: Arc<Upstream>, allowance: Allowance) {
+        self.upstreams.set(snapshot, allowance);
+    }
+
     /// The upstream `peer` is watched no more.
     pub fn forget_endpoints(&self, peer: &str) {
+        self.upstreams.forget(peer);
         self.control.forget_endpoints(peer);
     }
 

@@ -87,6 +87,8 @@ pub struct Fleet {
     seats: Vec<Seat>,
     shared: Arc<Shared>,
     identity: watch::Sender<Option<Arc<Identity>>>,
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
 }
 
 impl Fleet {
@@ -112,7 +114,8 @@ impl Fleet {
             seats.push(Seat { commands, load: Arc::default() });
         }
         let identity = watch::Sender::new(None);
-        Ok((Arc::new(Self { seats, shared, identity }), threads))
+        let (config, metrics) = (config.clone(), metrics.clone());
+        Ok((Arc::new(Self { seats, shared, identity, config, metrics }), threads))
     }
 
     /// A new identity.
@@ -146,6 +149,10 @@ impl Fleet {
 
     /// A new snapshot of an upstream.
     pub async fn upstream(&self, upstream: Arc<Upstream>) {
+        if let Ok(name) = upstream.name.parse::<ServiceName>() {
+            let calling = &self.config.upstreams.of(&name).calling;
+            self.metrics.upstream(upstream.clone(), calling.policy.budget);
+        }
         self.tell(News::Upstream(upstream)).await;
     }
 

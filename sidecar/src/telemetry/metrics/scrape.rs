@@ -13,10 +13,12 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Unit;
+use tokio::time::Instant;
 
 use super::cells::{BOUNDS_NANOS, BUCKETS, CallKey, PeerKey};
 use super::control;
 use super::process::Process;
+use super::upstreams::Standing;
 use super::{Metrics, labels};
 use labels::{Direction, GRPC_STATUSES, HANDSHAKE_OUTCOMES, OTHER, REASONS, RetryOutcome};
 
@@ -33,6 +35,7 @@ pub(super) struct Scrape {
     peers: BTreeMap<PeerKey, PeerTotals>,
     edges: [EdgeTotals; Direction::ALL.len()],
     control: control::State,
+    standing: Standing,
     process: Process,
 }
 
@@ -66,6 +69,7 @@ impl Scrape {
             peers: BTreeMap::new(),
             edges: Default::default(),
             control: metrics.control.snapshot(),
+            standing: metrics.upstreams.standing(Instant::now(), metrics.bounds.endpoints),
             process,
         };
         for shard in metrics.shards() {
@@ -208,6 +212,7 @@ impl Collector for Scrape {
         self.encode_peers(&mut encoder)?;
         self.encode_edges(&mut encoder)?;
         self.encode_control(&mut encoder)?;
+        self.standing.encode(&mut encoder)?;
         let build = [("version", env!("CARGO_PKG_VERSION")), ("arch", std::env::consts::ARCH)];
         encoder
             .encode_descriptor("outrigger_build", "Which build this is", None, MetricType::Info)?

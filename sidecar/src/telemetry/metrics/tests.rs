@@ -109,7 +109,7 @@ fn the_same_method_resolves_to_the_same_series() {
 
 #[test]
 fn all_workers_tell_the_same_names_apart() {
-    let metrics = Metrics::new("s", Bounds { peers: 2, methods: 2, series: 100 });
+    let metrics = Metrics::new("s", Bounds { peers: 2, methods: 2, series: 100, endpoints: 1 });
     let (one, two) = (metrics.shard(), metrics.shard());
     let count = |shard: &Shard, peer, path| {
         shard.calls(Direction::Inbound, peer, path).end(Some(0), Duration::ZERO);
@@ -132,7 +132,7 @@ fn all_workers_tell_the_same_names_apart() {
 
 #[test]
 fn a_series_too_many_is_counted_as_its_peers_other() {
-    let metrics = Metrics::new("s", Bounds { peers: 10, methods: 10, series: 2 });
+    let metrics = Metrics::new("s", Bounds { peers: 10, methods: 10, series: 2, endpoints: 1 });
     let (one, two) = (metrics.shard(), metrics.shard());
     for (shard, peer, path) in [
         (&one, "p", "/a/one"),
@@ -177,6 +177,35 @@ fn what_workers_count_at_the_same_time_is_not_lost_and_stays_when_they_are_gone(
     let samples = samples(&metrics);
     assert_eq!(value(&samples, "outrigger_requests_total", &[]), Some(4.0 * CALLS as f64));
     assert_eq!(value(&samples, "outrigger_in_flight", &[]), Some(0.0));
+}
+
+#[test]
+fn breakers_and_budgets_are_told_as_they_stand() {
+    let metrics = Metrics::new("s", Bounds { endpoints: 2, ..Bounds::default() });
+    let identity = certs::SpiffeId::for_consul("td.consul", "default", "dc1", "user").unwrap();
+    let endpoints = (1..=3).map(|port| {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        (address, identity.clone(), "user".into())
+    });
+    let snapshot = Arc::new(Upstream::succeed(None, "user".into(), endpoints, 0));
+    metrics.upstream(snapshot.clone(), Allowance::default());
+    let (state, breaker) = (&snapshot.state, &snapshot.endpoints[0].state.breaker);
+    let now = state.clock.moment(tokio::time::Instant::now());
+    let trip = crate::resilience::breaker::Trip::default();
+    for _ in 0..5 {
+        let permit = breaker.admit(&trip, now).unwrap();
+        let down = crate::resilience::outcome::Outcome::Down;
+        breaker.record(permit, down, &trip, 3, now, &mut fastrand::Rng::with_seed(1));
+    }
+    assert!(state.budget.spend(&Allowance::default(), now));
+    let told = samples(&metrics);
+    let breaker =
+        |at| value(&told, "outrigger_breaker_state", &[("peer", "user"), ("endpoint", at)]);
+    assert_eq!([breaker("127.0.0.1:1"), breaker("127.0.0.1:2")], [Some(2.0), Some(0.0)]);
+    assert_eq!(breaker("127.0.0.1:3"), None, "one more than the bound");
+    assert_eq!(value(&told, "outrigger_retry_budget_available", &[("peer", "user")]), Some(2.0));
+    metrics.forget_endpoints("user");
+    assert_eq!(value(&samples(&metrics), "outrigger_retry_budget_available", &[]), None);
 }
 
 #[test]
@@ -283,7 +312,7 @@ proptest! {
     fn four_shards_tell_what_one_shard_tells(
         events in prop::collection::vec((event(), 0..4_usize), 0..40),
     ) {
-        let bounds = Bounds { peers: 4, methods: 6, series: 10 };
+        let bounds = Bounds { peers: 4, methods: 6, series: 10, endpoints: 1 };
         let (one, four) = (Metrics::new("s", bounds), Metrics::new("s", bounds));
         let shard = one.shard();
         let shards = [four.shard(), four.shard(), four.shard(), four.shard()];
@@ -298,7 +327,7 @@ proptest! {
     fn labels_stay_bounded_whatever_peers_and_paths_come(
         events in prop::collection::vec((event(), 0..2_usize), 0..50),
     ) {
-        let bounds = Bounds { peers: 3, methods: 5, series: 8 };
+        let bounds = Bounds { peers: 3, methods: 5, series: 8, endpoints: 1 };
         let metrics = Metrics::new("s", bounds);
         let shards = [metrics.shard(), metrics.shard()];
         let mut calls = 0.0;
