@@ -4,6 +4,7 @@
 //! balance, breaker → connection → mTLS, the expected workload checked.
 
 pub mod attempts;
+mod balance;
 pub mod endpoint;
 pub mod ewma;
 pub mod fallback;
@@ -155,6 +156,7 @@ impl Outbound {
             method: &method,
             calling,
             asked,
+            hash: route::hash(&upstream.config, &head),
             call,
             deadline,
             begin: context.begin,

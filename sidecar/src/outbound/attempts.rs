@@ -52,6 +52,8 @@ pub(super) struct Attempts<'a> {
     pub(super) method: &'a Rc<Method>,
     pub(super) calling: &'a Calling,
     pub(super) asked: &'a Asked,
+    /// What its route hashes it to.
+    pub(super) hash: Option<u64>,
     pub(super) call: retry::Call,
     /// When its caller's time is up.
     pub(super) deadline: Option<Instant>,
@@ -346,12 +348,11 @@ impl Attempts<'_> {
         let (mut failed, mut full) = (0, None);
         while avoided.len() - earlier < LOOKED_AT && failed < PASSED_OVER {
             let repeated = || match may_repeat && earlier > 0 {
-                true => upstream.pick(&avoided[earlier..], now),
+                true => upstream.pick(&avoided[earlier..], self.hash, now),
                 false => None,
             };
-            let Some((endpoint, permit)) = upstream.pick(&avoided, now).or_else(repeated) else {
-                break;
-            };
+            let picked = upstream.pick(&avoided, self.hash, now).or_else(repeated);
+            let Some((endpoint, permit)) = picked else { break };
             // Another worker may have taken the last place since the choice.
             let Some(count) = upstream.admit(&endpoint) else {
                 upstream.record(&endpoint, permit, Outcome::Unknown, now);

@@ -38,9 +38,6 @@ pub struct Endpoint {
     down: RefCell<Option<ConnectFault>>,
     /// What its last failure was, for people.
     failed: RefCell<Option<Box<str>>>,
-    /// Among those whose breaker is watched.
-    is_listed: Cell<bool>,
-    is_gone: Cell<bool>,
 }
 
 impl Endpoint {
@@ -63,8 +60,6 @@ impl Endpoint {
             in_flight: Cell::default(),
             down: RefCell::default(),
             failed: RefCell::default(),
-            is_listed: Cell::default(),
-            is_gone: Cell::default(),
         })
     }
 
@@ -78,19 +73,16 @@ impl Endpoint {
         self.clock.moment(at)
     }
 
-    /// Whether it was, and from now on is, among those whose breaker is watched.
-    pub fn set_listed(&self, is_listed: bool) -> bool {
-        self.is_listed.replace(is_listed)
+    /// What a call to it is expected to cost now, where it weighs `weight` times what is usual;
+    /// lower is better.
+    pub fn load(&self, weight: f64, now: Instant) -> f64 {
+        self.in_flight.get().load(self.ewma.get().cost(now), weight, self.clock.moment(now))
     }
 
-    /// What a call to it is expected to cost now; lower is better.
-    pub fn load(&self, now: Instant) -> f64 {
-        self.in_flight.get().load(self.ewma.get().cost(now), self.clock.moment(now))
-    }
-
-    /// Whether its breaker lets a call through.
-    pub fn is_admitting(&self, now: Instant) -> bool {
-        self.of.state.breaker.would_admit(self.clock.moment(now))
+    /// Has it answered so far as the test says.
+    #[cfg(test)]
+    pub fn learnt(&self, ewma: PeakEwma) {
+        self.ewma.set(ewma);
     }
 
     /// What its breaker does.
@@ -101,16 +93,6 @@ impl Endpoint {
     /// What its last failure was, in words.
     pub fn failed(&self) -> Option<Box<str>> {
         self.failed.borrow().clone()
-    }
-
-    /// Whether calls go to it: it is known still, and can be connected.
-    pub fn is_up(&self) -> bool {
-        !self.is_gone.get() && self.down.borrow().is_none()
-    }
-
-    /// It is known no more.
-    pub fn leave(&self) {
-        self.is_gone.set(true);
     }
 
     /// Why it cannot be connected, while it cannot.

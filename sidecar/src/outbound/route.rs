@@ -9,6 +9,7 @@ use super::method::Method;
 use crate::call::headers::{Asked, Dialect};
 use crate::config::{Calling, PathMatch, Route, RouteMatch, ServiceName, Upstream};
 use crate::fault::{Fault, Reason};
+use crate::resilience::balance;
 
 /// The upstream that a request's authority names; for a loopback or IP authority the gRPC
 /// service's own name decides.
@@ -105,6 +106,16 @@ fn kebab(name: &str) -> String {
 pub fn calling<'a>(upstream: &'a Upstream, head: &Parts) -> &'a Calling {
     let route = upstream.routes.iter().find(|route| matches(route, head));
     route.map_or(&upstream.calling, |route| &route.calling)
+}
+
+/// What decides to which endpoint a request goes, where its route says so and it has the header.
+pub fn hash(upstream: &Upstream, head: &Parts) -> Option<u64> {
+    if !upstream.hashes() {
+        return None;
+    }
+    let route = upstream.routes.iter().find(|route| matches(route, head))?;
+    let value = head.headers.get(&route.hash.as_ref()?.header)?;
+    Some(balance::hash(value.as_bytes()))
 }
 
 /// Whether a request may be sent twice with the effect of once: as its route or its upstream say,

@@ -1,14 +1,11 @@
-//! One upstream as one worker knows it: its endpoints, and the choice among them.
+//! One upstream as one worker knows it: its endpoints and its methods.
 //!
-//! An endpoint that cannot be connected is out until a connection in the background succeeds. The
-//! choice looks at two endpoints, however many there are, and at more only where those are full or
-//! have just failed.
+//! An endpoint that cannot be connected is out until a connection in the background succeeds. Which
+//! of the others a call goes to, [`balance`](super::balance) chooses.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -16,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
+use super::balance::{Balance, Rules};
 use super::endpoint::{Count, Endpoint};
 use super::method::Method;
 use crate::config;
@@ -32,24 +30,15 @@ use crate::transport::pool::{ConnectFault, ConnectStage, Pool};
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(1);
 
-/// A call looks at so many of those that rest whether one is due to be asked: more than one call
-/// looks at many.
-const LOOKED_AT: usize = 4;
-
 /// One upstream.
 pub struct Upstream {
     /// Its name in Consul.
     pub name: Rc<str>,
     /// How it is called.
     pub config: Arc<config::Upstream>,
-    snapshot: RefCell<Option<Arc<snapshot::Upstream>>>,
-    endpoints: RefCell<Vec<Rc<Endpoint>>>,
-    /// Those that calls go to.
-    up: RefCell<Vec<Rc<Endpoint>>>,
+    balance: RefCell<Balance>,
     arrived: Notify,
     rng: RefCell<Rng>,
-    /// Those whose breaker was seen open.
-    resting: RefCell<VecDeque<Rc<Endpoint>>>,
     /// What its descriptors say of its methods.
     methods: RefCell<Arc<Methods>>,
     /// Those that were called.
@@ -59,15 +48,17 @@ pub struct Upstream {
 impl Upstream {
     /// An upstream that nothing is known of yet, of which metrics tell so many `methods` apart.
     pub fn new(name: &str, config: Arc<config::Upstream>, methods: usize) -> Rc<Self> {
+        let balance = Balance::new(Rules {
+            slow_start: config.balance.slow_start.limit().unwrap_or_default(),
+            room: config.in_flight_per_endpoint.get(),
+            trip: config.trip,
+        });
         Rc::new(Self {
             name: name.into(),
             config,
-            snapshot: RefCell::default(),
-            endpoints: RefCell::default(),
-            up: RefCell::default(),
+            balance: RefCell::new(balance),
             arrived: Notify::new(),
             rng: RefCell::default(),
-            resting: RefCell::default(),
             methods: RefCell::default(),
             known: AtHand::new(methods),
         })
@@ -77,8 +68,8 @@ impl Upstream {
     pub async fn snapshot(&self) -> Arc<snapshot::Upstream> {
         loop {
             let arrived = self.arrived.notified();
-            if let Some(snapshot) = &*self.snapshot.borrow() {
-                return snapshot.clone();
+            if let Some(snapshot) = self.present() {
+                return snapshot;
             }
             arrived.await;
         }
@@ -86,7 +77,7 @@ impl Upstream {
 
     /// The present snapshot, if there is one.
     pub fn present(&self) -> Option<Arc<snapshot::Upstream>> {
-        self.snapshot.borrow().clone()
+        self.balance.borrow().snapshot().cloned()
     }
 
     /// What is known of the method of this path.
@@ -111,24 +102,9 @@ impl Upstream {
         pool: impl Fn(&snapshot::Endpoint) -> Rc<Pool>,
         now: Instant,
     ) {
-        let mut known: HashMap<_, _> = self
-            .endpoints
-            .take()
-            .into_iter()
-            .map(|endpoint| ((endpoint.of.address, endpoint.of.identity.clone()), endpoint))
-            .collect();
-        let endpoints: Vec<_> = snapshot
-            .endpoints
-            .iter()
-            .map(|of| {
-                let known = known.remove(&(of.address, of.identity.clone()));
-                known.unwrap_or_else(|| self.endpoint(of, snapshot.state.clock, pool(of), now))
-            })
-            .collect();
-        known.into_values().for_each(|gone| gone.leave());
-        *self.up.borrow_mut() = endpoints.iter().filter(|e| e.down().is_none()).cloned().collect();
-        *self.endpoints.borrow_mut() = endpoints;
-        *self.snapshot.borrow_mut() = Some(snapshot);
+        let clock = snapshot.state.clock;
+        let make = |of: &snapshot::Endpoint| self.endpoint(of, clock, pool(of), now);
+        self.balance.borrow_mut().apply(snapshot, make, now);
         self.arrived.notify_waiters();
     }
 
@@ -149,87 +125,20 @@ impl Upstream {
         endpoint
     }
 
-    /// An endpoint for a call, and its breaker's leave: one that is due to be asked whether it is
-    /// well again; else the better of two chosen at random (P2C) among those that have room and do
-    /// not rest; none that was tried before.
-    pub fn pick(&self, tried: &[Rc<Endpoint>], now: Instant) -> Option<(Rc<Endpoint>, Permit)> {
-        let up = self.up.borrow();
-        if let Some(due) = self.due(tried, now) {
-            return Some(due);
-        }
-        let n = up.len();
-        if n > 2 && tried.is_empty() {
-            let first = fastrand::usize(..n);
-            let second = (first + fastrand::usize(1..n)) % n;
-            let (first, second) = (&up[first], &up[second]);
-            if self.takes_calls(first, now) && self.takes_calls(second, now) {
-                let better = if first.load(now) <= second.load(now) { first } else { second };
-                if let Some(permit) = self.leave(better, now) {
-                    return Some((better.clone(), permit));
-                }
-            }
-        }
-        // From a random place on, so that equals share.
-        let start = if n > 1 { fastrand::usize(..n) } else { 0 };
-        let turned = up[start..].iter().chain(&up[..start]);
-        let fresh = |endpoint: &&Rc<Endpoint>| !tried.iter().any(|t| Rc::ptr_eq(t, endpoint));
-        loop {
-            let candidates = turned.clone().filter(|one| fresh(one) && self.takes_calls(one, now));
-            let better = candidates
-                .take(2)
-                .min_by(|one, other| one.load(now).total_cmp(&other.load(now)))?;
-            // Where another worker was faster, it takes no more calls now.
-            if let Some(permit) = self.leave(better, now) {
-                return Some((better.clone(), permit));
-            }
-        }
-    }
-
-    /// One of those that rested, and are to be asked by this call whether they are well again.
-    fn due(&self, tried: &[Rc<Endpoint>], now: Instant) -> Option<(Rc<Endpoint>, Permit)> {
-        let mut resting = self.resting.borrow_mut();
-        for _ in 0..resting.len().min(LOOKED_AT) {
-            let endpoint = resting.pop_front()?;
-            if !endpoint.is_up() || endpoint.breaker(now) == State::Closed {
-                endpoint.set_listed(false);
-                continue;
-            }
-            let is_free =
-                self.has_room(&endpoint) && !tried.iter().any(|t| Rc::ptr_eq(t, &endpoint));
-            let permit = if is_free { self.leave(&endpoint, now) } else { None };
-            resting.push_back(endpoint.clone());
-            if let Some(permit) = permit {
-                return Some((endpoint, permit));
-            }
-        }
-        None
-    }
-
-    fn leave(&self, endpoint: &Endpoint, now: Instant) -> Option<Permit> {
-        endpoint.of.state.breaker.admit(&self.config.trip, endpoint.moment(now))
-    }
-
-    /// Whether an endpoint has room and does not rest; one that does is looked at again.
-    fn takes_calls(&self, endpoint: &Rc<Endpoint>, now: Instant) -> bool {
-        let admits = endpoint.is_admitting(now);
-        if !admits {
-            self.list(endpoint);
-        }
-        admits && self.has_room(endpoint)
-    }
-
-    /// Has calls look whether it is due to be asked.
-    fn list(&self, endpoint: &Rc<Endpoint>) {
-        if !endpoint.set_listed(true) {
-            self.resting.borrow_mut().push_back(endpoint.clone());
-        }
+    /// An endpoint for a call that its route hashes so, and its breaker's leave; none that was tried
+    /// before.
+    pub fn pick(
+        &self,
+        tried: &[Rc<Endpoint>],
+        hash: Option<u64>,
+        now: Instant,
+    ) -> Option<(Rc<Endpoint>, Permit)> {
+        self.balance.borrow_mut().pick(tried, hash, now)
     }
 
     /// Whether an endpoint takes calls that is none of these.
     pub fn has_other(&self, tried: &[Rc<Endpoint>], now: Instant) -> bool {
-        let up = self.up.borrow();
-        let mut fresh = up.iter().filter(|one| !tried.iter().any(|t| Rc::ptr_eq(t, one)));
-        fresh.any(|endpoint| self.takes_calls(endpoint, now))
+        self.balance.borrow().has_other(tried, now)
     }
 
     /// Lets something be left to chance.
@@ -239,7 +148,7 @@ impl Upstream {
 
     /// A call at an endpoint has ended so.
     pub fn record(&self, endpoint: &Rc<Endpoint>, permit: Permit, outcome: Outcome, now: Instant) {
-        let endpoints = self.endpoints.borrow().len();
+        let endpoints = self.balance.borrow().len();
         let moment = endpoint.moment(now);
         let breaker = &endpoint.of.state.breaker;
         let trip = &self.config.trip;
@@ -249,16 +158,11 @@ impl Upstream {
             None => {}
             Some(Change::Closed) => tracing::info!(endpoint = %endpoint.whom, "is well again"),
             Some(Change::Opened(cause, pause)) => {
-                self.list(endpoint);
+                self.balance.borrow_mut().rest(endpoint);
                 let last = endpoint.failed().unwrap_or_default();
                 tracing::warn!(endpoint = %endpoint.whom, ?pause, "rests: {cause}; last: {last}");
             }
         }
-    }
-
-    fn has_room(&self, endpoint: &Endpoint) -> bool {
-        let in_flight = endpoint.of.state.in_flight.load(Ordering::Relaxed);
-        in_flight < self.config.in_flight_per_endpoint.get()
     }
 
     /// One more call that waits for this endpoint's answer, where it has room for it.
@@ -271,13 +175,13 @@ impl Upstream {
         if !endpoint.set_down(Some(fault)) {
             return;
         }
-        self.up.borrow_mut().retain(|other| !Rc::ptr_eq(other, endpoint));
+        self.balance.borrow_mut().down(endpoint);
         spawn_local(bring_back(Rc::downgrade(self), Rc::downgrade(endpoint)));
     }
 
     /// New calls go out on new connections.
     pub fn retire_connections(&self) {
-        for endpoint in self.endpoints.borrow().iter() {
+        for endpoint in self.balance.borrow().iter() {
             endpoint.pool.retire();
         }
     }
@@ -289,16 +193,18 @@ impl Upstream {
             let message = format!("\"{name}\" takes no more calls: {}", fault.message);
             return Fault::undelivered(Reason::Overloaded, message);
         }
-        let up = self.up.borrow();
+        let balance = self.balance.borrow();
+        let endpoints: Vec<_> = balance.iter().collect();
+        let mut up = endpoints.iter().filter(|one| one.down().is_none()).peekable();
         // What is only full is not broken.
-        if let Some(one) = up.first().filter(|_| up.iter().all(|one| !self.has_room(one))) {
+        if let Some(one) = up.peek().copied()
+            && up.all(|one| !balance.has_room(one))
+        {
             let limit = self.config.in_flight_per_endpoint.get();
             let message = format!("{limit} calls wait for an answer of {} already", one.whom);
             return Fault::undelivered(Reason::Overloaded, message);
         }
-        drop(up);
-        let endpoints = self.endpoints.borrow();
-        let critical = self.snapshot.borrow().as_ref().map_or(0, |snapshot| snapshot.critical);
+        let critical = balance.snapshot().map_or(0, |snapshot| snapshot.critical);
         if endpoints.is_empty() && critical == 0 {
             let message = format!(
                 "no endpoint of \"{name}\" takes calls: none is registered in Consul (is the name \
@@ -310,7 +216,10 @@ impl Upstream {
             format!("no endpoint of \"{name}\" takes calls: {} known", endpoints.len() + critical);
         let faults: Vec<_> = endpoints.iter().filter_map(|endpoint| endpoint.down()).collect();
         let mut reason = Reason::NoEndpoints;
-        let resting = || endpoints.iter().filter(|one| one.is_up() && !one.is_admitting(now));
+        let rests = |one: &Endpoint| {
+            one.down().is_none() && matches!(one.breaker(now), State::Open(_) | State::HalfOpen)
+        };
+        let resting = || endpoints.iter().filter(|one| rests(one));
         if let Some(last) = resting().next_back() {
             let (n, why) = (resting().count(), last.failed().unwrap_or_default());
             message.push_str(&format!(", {n} with an open breaker (last: {} {why})", last.whom));
@@ -346,10 +255,7 @@ async fn bring_back(upstream: Weak<Upstream>, endpoint: Weak<Endpoint>) {
         // Where it fails, its pool tells the new reason.
         if endpoint.pool.lease().await.is_ok() {
             endpoint.set_down(None);
-            let is_member = upstream.endpoints.borrow().iter().any(|e| Rc::ptr_eq(e, &endpoint));
-            if is_member {
-                upstream.up.borrow_mut().push(endpoint);
-            }
+            upstream.balance.borrow_mut().back(&endpoint, Instant::now());
             return;
         }
     }

@@ -47,9 +47,10 @@ impl InFlight {
     }
 
     /// What one more call is expected to cost where an answer takes `expected` seconds: those that
-    /// are older than that show that it takes longer.
-    pub fn load(&self, expected: f64, now: Moment) -> f64 {
-        expected.max(self.mean_age(now).as_secs_f64()) * f64::from(self.calls + 1)
+    /// are older than that show that it takes longer. An endpoint that weighs `weight` times what is
+    /// usual bears so many times the calls.
+    pub fn load(&self, expected: f64, weight: f64, now: Moment) -> f64 {
+        expected.max(self.mean_age(now).as_secs_f64()) * (f64::from(self.calls) / weight + 1.0)
     }
 }
 
@@ -66,10 +67,10 @@ mod tests {
     fn an_endpoint_that_hangs_costs_more_with_every_moment() {
         let mut hung = InFlight::default();
         hung.begin(at(1_000));
-        assert!((hung.load(0.01, at(1_001)) - 0.02).abs() < 1e-9);
-        assert!((hung.load(0.01, at(3_000)) - 4.0).abs() < 1e-9);
+        assert!((hung.load(0.01, 1.0, at(1_001)) - 0.02).abs() < 1e-9);
+        assert!((hung.load(0.01, 1.0, at(3_000)) - 4.0).abs() < 1e-9);
         hung.end(at(1_000));
-        assert!((hung.load(0.01, at(3_000)) - 0.01).abs() < 1e-9);
+        assert!((hung.load(0.01, 1.0, at(3_000)) - 0.01).abs() < 1e-9);
     }
 
     proptest! {

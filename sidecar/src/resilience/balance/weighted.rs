@@ -114,12 +114,15 @@ impl Weighted {
         }
     }
 
-    /// All keys with their weights, from the place `start` on and around.
-    pub fn from(&self, start: usize) -> impl Iterator<Item = (u32, u16)> + '_ {
-        let all = || self.classes.iter().flat_map(|class| &class.members);
-        let start = if self.len == 0 { 0 } else { start % self.len };
-        let turned = all().skip(start).chain(all().take(start));
-        turned.map(|member| (member.key, member.weight))
+    /// The key in this place, of [`Weighted::len`] places, and its weight.
+    pub fn nth(&self, mut place: usize) -> Option<(u32, u16)> {
+        let class = self.classes.iter().find(|class| {
+            let is_in = place < class.members.len();
+            place -= if is_in { 0 } else { class.members.len() };
+            is_in
+        })?;
+        let member = class.members.get(place)?;
+        Some((member.key, member.weight))
     }
 }
 

@@ -267,7 +267,7 @@ impl World {
         let due = if caller.resting.count() > 0 { open.iter().find(|e| is_due(**e)) } else { None };
         let load = |e: usize| {
             let endpoint = &caller.endpoints[e];
-            endpoint.in_flight.load(endpoint.ewma.cost(instant), now)
+            endpoint.in_flight.load(endpoint.ewma.cost(instant), 1.0, now)
         };
         let chosen = match (due, open.len()) {
             (Some(due), _) => *due,

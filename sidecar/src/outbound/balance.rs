@@ -1,0 +1,378 @@
+//! The choice of an endpoint for one call, by one worker.
+//!
+//! Two are drawn by weight and the better is taken (P2C): the one whose answer is expected sooner,
+//! by its peak EWMA and the calls that it has in flight for its weight. Before that comes an endpoint
+//! whose breaker waits for a probe, then the one that a hash points to; the own zone comes before
+//! others while it can take what comes ([`Zones`]). What one choice looks at does not grow with the number of endpoints.
+//!
+//! [`Zones`]: crate::resilience::balance::zones::Zones
+
+mod members;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::Instant;
+
+use super::endpoint::Endpoint;
+use crate::discovery::snapshot;
+use crate::resilience::balance::slow_start;
+use crate::resilience::balance::weighted::Weighted;
+use crate::resilience::breaker::{Permit, State, Trip};
+use crate::resilience::moment::Moment;
+use members::{Members, Tier};
+
+/// Of endpoints with unlike weights the second of two must be so much better to be taken: else chance
+/// alone, in times of answers, would even their shares out.
+const CLEARLY: f64 = 1.5;
+
+/// An endpoint near is left for one far, and a warm one for one that is cold still, that is expected
+/// to answer in so small a part of the time …
+const SPILL: f64 = 8.0;
+/// … and the near one where that time is longer than this, in seconds: no call crosses zones for less.
+const SPILL_FROM: f64 = 0.05;
+
+/// Draws at most until one is found that has warmed up enough, or is another than the first.
+const DRAWS: usize = 8;
+
+/// One choice looks at so many endpoints at most, where those drawn do not do.
+const LOOKED_AT: usize = 64;
+
+/// Breakers that are asked before each choice whether they wait for a probe.
+const ASKED: usize = 4;
+
+/// Endpoints that a hash is led to before the call goes to any.
+const LED: u32 = 16;
+
+/// A hash is led on where its endpoint has over 1.25 times its part of the calls in flight (Mirrokni
+/// et al., "Consistent Hashing with Bounded Loads") …
+const BOUND: f64 = 1.25;
+/// … and more than so few, which no endpoint is drowned by.
+const FEW: f64 = 4.0;
+
+/// What the config says of it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Rules {
+    /// A new endpoint, and one that is back, warms up so long.
+    pub(super) slow_start: Duration,
+    /// Calls to one endpoint that may be in flight.
+    pub(super) room: usize,
+    /// When endpoints rest.
+    pub(super) trip: Trip,
+}
+
+/// What one worker knows of an upstream's endpoints.
+#[derive(Default)]
+pub(super) struct Balance {
+    members: Members,
+    snapshot: Option<Arc<snapshot::Upstream>>,
+    rules: Rules,
+    /// The breaker that is asked next.
+    next: usize,
+    rng: Rng,
+}
+
+impl Balance {
+    /// Of no endpoints yet.
+    pub(super) fn new(rules: Rules) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
+    /// The present snapshot, if there is one.
+    pub(super) fn snapshot(&self) -> Option<&Arc<snapshot::Upstream>> {
+        self.snapshot.as_ref()
+    }
+
+    /// Takes a snapshot in: what changed where it follows the present one, else all of it.
+    pub(super) fn apply(
+        &mut self,
+        next: Arc<snapshot::Upstream>,
+        make: impl FnMut(&snapshot::Endpoint) -> Rc<Endpoint>,
+        now: Instant,
+    ) {
+        // Where there was none, none is spared: somebody must take the calls.
+        let is_first = self.members.len() == 0 || self.rules.slow_start.is_zero();
+        let fresh = Some(now).filter(|_| !is_first);
+        if self.snapshot.as_ref().is_some_and(|present| next.follows(present)) {
+            self.members.change(&next, make, fresh);
+        } else {
+            self.members.replace(&next, make, fresh);
+        }
+        self.snapshot = Some(next);
+    }
+
+    /// It cannot be connected: no calls are drawn from it.
+    pub(super) fn down(&mut self, endpoint: &Rc<Endpoint>) {
+        self.members.down(endpoint);
+    }
+
+    /// It can be connected again.
+    pub(super) fn back(&mut self, endpoint: &Rc<Endpoint>, now: Instant) {
+        self.members.back(endpoint, now);
+    }
+
+    /// All endpoints.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Rc<Endpoint>> {
+        self.members.iter()
+    }
+
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Its breaker is not closed.
+    pub(super) fn rest(&mut self, endpoint: &Rc<Endpoint>) {
+        if let Some(slot) = self.members.slot(endpoint) {
+            self.members.rest(slot);
+        }
+    }
+
+    /// An endpoint, and its breaker's leave, for a call that was at those that were `tried`, and that
+    /// its route hashes to `hash`.
+    pub(super) fn pick(
+        &mut self,
+        tried: &[Rc<Endpoint>],
+        hash: Option<u64>,
+        now: Instant,
+    ) -> Option<Picked> {
+        let snapshot = self.snapshot.as_ref()?;
+        let call = Call { tried, now, moment: snapshot.state.clock.moment(now) };
+        if let Some(probe) = self.probe(call) {
+            return Some(probe);
+        }
+        if let Some(led) = hash.and_then(|hash| self.led(hash, call)) {
+            return Some(led);
+        }
+        let tier = self.tier();
+        if tried.is_empty()
+            && let Some(slot) = self.better(tier, now)
+        {
+            let slot = if tier == Tier::Near { self.spilt(slot, now) } else { slot };
+            if let Some(picked) = self.leave(slot, call) {
+                return Some(picked);
+            }
+        }
+        self.search(tier, call)
+    }
+
+    /// Whether an endpoint takes calls that is none of these.
+    pub(super) fn has_other(&self, tried: &[Rc<Endpoint>], now: Instant) -> bool {
+        let Some(snapshot) = &self.snapshot else { return false };
+        let call = Call { tried, now, moment: snapshot.state.clock.moment(now) };
+        [Tier::Near, Tier::Far, Tier::Last].into_iter().any(|tier| {
+            let tier = self.members.tier(tier);
+            let mut some = (0..tier.len().min(LOOKED_AT)).filter_map(|place| tier.nth(place));
+            some.any(|(slot, _)| {
+                let endpoint = self.members.at(slot);
+                self.is_free(endpoint, call) && endpoint.of.state.breaker.would_admit(call.moment)
+            })
+        })
+    }
+
+    /// Whether it has room for a call.
+    pub(super) fn has_room(&self, endpoint: &Endpoint) -> bool {
+        in_flight_of(endpoint) < self.rules.room
+    }
+
+    /// An endpoint whose breaker waits for a probe. Those whose breaker has closed come back.
+    fn probe(&mut self, call: Call<'_>) -> Option<Picked> {
+        for _ in 0..self.members.resting.len().min(ASKED) {
+            self.next = (self.next + 1) % self.members.resting.len().max(1);
+            let slot = *self.members.resting.get(self.next)?;
+            let endpoint = self.members.at(slot).clone();
+            match endpoint.of.state.breaker.state(call.moment) {
+                State::Closed => self.members.back(&endpoint, call.now),
+                State::Open(_) | State::HalfOpen => {
+                    let picked = self.leave(slot, call);
+                    if picked.is_some() {
+                        return picked;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The endpoint that a hash points to, or is led on to.
+    fn led(&mut self, hash: u64, call: Call<'_>) -> Option<Picked> {
+        let snapshot = self.snapshot.clone()?;
+        let table = snapshot.table.as_ref()?;
+        let in_flight = snapshot.state.in_flight.load(Ordering::Relaxed) as f64 + 1.0;
+        let all = self.members.tier(Tier::Near).weight() + self.members.tier(Tier::Far).weight();
+        for attempt in 0..LED {
+            let of = snapshot.endpoints.get(table.at(hash, attempt) as usize)?;
+            let Some(slot) = self.members.drawn(of.key) else { continue };
+            let part = if of.weight == 0 { 1.0 } else { f64::from(of.weight) / all as f64 };
+            let most = (BOUND * in_flight * part).ceil().max(FEW);
+            if in_flight_of(self.members.at(slot)) as f64 >= most {
+                continue;
+            }
+            let picked = self.leave(slot, call);
+            if picked.is_some() {
+                return picked;
+            }
+        }
+        None
+    }
+
+    /// The endpoint and its breaker's leave, where it takes the call.
+    fn leave(&mut self, slot: u32, call: Call<'_>) -> Option<Picked> {
+        let endpoint = self.members.at(slot);
+        if !self.is_free(endpoint, call) {
+            return None;
+        }
+        let permit = endpoint.of.state.breaker.admit(&self.rules.trip, call.moment);
+        let picked = permit.map(|permit| (endpoint.clone(), permit));
+        // Also where it is the probe: until that has ended, no call is drawn from it.
+        if permit.is_none_or(Permit::is_probe) {
+            self.members.rest(slot);
+        }
+        picked
+    }
+
+    fn is_free(&self, endpoint: &Rc<Endpoint>, call: Call<'_>) -> bool {
+        self.has_room(endpoint) && !call.tried.iter().any(|one| Rc::ptr_eq(one, endpoint))
+    }
+
+    /// Where the call goes first.
+    fn tier(&mut self) -> Tier {
+        let Some(snapshot) = &self.snapshot else { return Tier::Far };
+        let (near, far) = (self.members.tier(Tier::Near), self.members.tier(Tier::Far));
+        match (near.is_empty(), far.is_empty()) {
+            (false, true) => Tier::Near,
+            (true, false) => Tier::Far,
+            (true, true) => Tier::Last,
+            (false, false) => {
+                let (near, far) = (self.members.part(Tier::Near), self.members.part(Tier::Far));
+                let part = snapshot.zones.near_part(near, far);
+                if part >= 1.0 || self.rng.f64() < part { Tier::Near } else { Tier::Far }
+            }
+        }
+    }
+
+    /// The better of two that are drawn.
+    fn better(&mut self, tier: Tier, now: Instant) -> Option<u32> {
+        let (first, weight) = self.draw(tier, now)?;
+        let Some((second, other)) = self.draw_other(tier, first) else { return Some(first) };
+        let margin = match (weight == other, self.is_warm_enough(second, now)) {
+            (_, false) => SPILL,
+            (false, true) => CLEARLY,
+            (true, true) => 1.0,
+        };
+        let tier = self.members.tier(tier);
+        let expected = self.load(tier, first, weight, now);
+        let of_other = self.load(tier, second, other, now);
+        Some(if of_other * margin < expected { second } else { first })
+    }
+
+    /// One by its weight, and by how far it has warmed up.
+    fn draw(&mut self, tier: Tier, now: Instant) -> Option<(u32, u16)> {
+        let mut drawn = None;
+        for _ in 0..DRAWS {
+            drawn = Some(self.members.tier(tier).draw(&mut self.rng)?);
+            if drawn.is_none_or(|(slot, _)| self.is_warm_enough(slot, now)) {
+                break;
+            }
+        }
+        drawn
+    }
+
+    /// Another one by its weight; any other where this one weighs much more than all others.
+    fn draw_other(&mut self, tier: Tier, than: u32) -> Option<(u32, u16)> {
+        let tier = self.members.tier(tier);
+        if tier.len() < 2 {
+            return None;
+        }
+        for _ in 0..DRAWS {
+            let drawn = tier.draw(&mut self.rng)?;
+            if drawn.0 != than {
+                return Some(drawn);
+            }
+        }
+        let start = self.rng.usize(..tier.len());
+        let around = [start, (start + 1) % tier.len()];
+        around.into_iter().filter_map(|place| tier.nth(place)).find(|(slot, _)| *slot != than)
+    }
+
+    /// Left to chance, by how far it has warmed up. Where all are new, none is spared.
+    fn is_warm_enough(&mut self, slot: u32, now: Instant) -> bool {
+        if !self.members.are_some_warming() {
+            return true;
+        }
+        let Some(since) = self.members.since(slot) else { return true };
+        match slow_start::part(now.saturating_duration_since(since), self.rules.slow_start) {
+            Some(part) => self.rng.f64() < part,
+            None => {
+                self.members.warm(slot);
+                true
+            }
+        }
+    }
+
+    /// What a call there is expected to cost, by the weight that is usual in its tier.
+    fn load(&self, tier: &Weighted, slot: u32, weight: u16, now: Instant) -> f64 {
+        let part = f64::from(weight.max(1)) * tier.len() as f64 / tier.weight() as f64;
+        self.members.at(slot).load(part, now)
+    }
+
+    /// The one near, or one far that is expected to answer very much sooner.
+    fn spilt(&mut self, near: u32, now: Instant) -> u32 {
+        let expected = self.members.at(near).load(1.0, now);
+        if expected < SPILL_FROM {
+            return near;
+        }
+        let Some((far, _)) = self.draw(Tier::Far, now) else { return near };
+        if self.members.at(far).load(1.0, now) * SPILL < expected { far } else { near }
+    }
+
+    /// One that takes the call, where those drawn do not: from `first` on, then the other tiers.
+    fn search(&mut self, first: Tier, call: Call<'_>) -> Option<Picked> {
+        let mut tiers = [Tier::Near, Tier::Far, Tier::Last];
+        if first == Tier::Far {
+            tiers.swap(0, 1);
+        }
+        for tier in tiers {
+            while let Some(slot) = self.best_of_few(tier, call) {
+                // Where its breaker gives no leave, it rests, and is not found again.
+                let picked = self.leave(slot, call);
+                if picked.is_some() {
+                    return picked;
+                }
+            }
+        }
+        None
+    }
+
+    /// The better of the first two that are free, from a random place on, so that equals share.
+    fn best_of_few(&mut self, tier: Tier, call: Call<'_>) -> Option<u32> {
+        let tier = self.members.tier(tier);
+        let n = tier.len();
+        let start = self.rng.usize(..n.max(1));
+        let some = (0..n.min(LOOKED_AT)).filter_map(|place| tier.nth((start + place) % n));
+        let free = some.filter(|(slot, _)| self.is_free(self.members.at(*slot), call));
+        let loads = free.map(|(slot, weight)| (self.load(tier, slot, weight, call.now), slot));
+        loads.take(2).min_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, slot)| slot)
+    }
+}
+
+/// An endpoint, and its breaker's leave.
+type Picked = (Rc<Endpoint>, Permit);
+
+/// What a choice is for.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    tried: &'a [Rc<Endpoint>],
+    now: Instant,
+    moment: Moment,
+}
+
+fn in_flight_of(endpoint: &Endpoint) -> usize {
+    endpoint.of.state.in_flight.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests;
