@@ -71,14 +71,14 @@ fn picking(c: &mut Criterion) {
         let upstream = Upstream::new("user-service", upstream_config(""), 512);
         upstream.apply(Arc::new(endpoints(n)), |_| pool(), now);
         c.bench_function(&format!("pick/of {n}"), |b| {
-            b.iter(|| upstream.pick(&[], black_box(now)).is_some());
+            b.iter(|| upstream.pick(&[], None, black_box(now)).is_some());
         });
         if n == 3 {
             c.bench_function("pick/of 3, counted, answered and judged", |b| {
                 let series = metrics.shard().calls(Direction::Outbound, "user-service", PATH);
                 let method = Rc::new(Method::new(series, false));
                 b.iter(|| {
-                    let (endpoint, permit) = upstream.pick(&[], now).unwrap();
+                    let (endpoint, permit) = upstream.pick(&[], None, now).unwrap();
                     let count = upstream.admit(&endpoint).unwrap();
                     let of = (upstream.clone(), endpoint, method.clone());
                     let mut sent = Sent::new(of, (permit, count), now, None);

@@ -272,7 +272,6 @@ impl Default for Keys {
             balance: Balance::default(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
-            balance: Balance::default(),
             drain: Drain::default(),
             log: Log::default(),
             runtime: RuntimeKeys::default(),

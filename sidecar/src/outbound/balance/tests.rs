@@ -258,7 +258,7 @@ fn calls_with_one_hash_go_to_one_endpoint_until_it_is_busier_than_others() {
     let all: Vec<_> = (1..=10).map(|port| (port, 1, false)).collect();
     let mut bench = Bench::of(&all);
     bench.learn(&all, Upstream::hashed);
-    let mut led = |bench: &mut Bench, key: u64| bench.pick(&[], Some(key)).unwrap().0;
+    let led = |bench: &mut Bench, key: u64| bench.pick(&[], Some(key)).unwrap().0;
     let hash = |n: u32| crate::resilience::balance::hash(&n.to_be_bytes());
     let homes: Vec<_> = (0..1_000).map(|n| led(&mut bench, hash(n))).collect();
     for home in 1..=10 {
@@ -320,7 +320,7 @@ fn where_all_are_full_or_tried_none_is_picked() {
 
 #[test]
 fn workers_share_what_breakers_and_limits_count() {
-    let mut first = Bench::of(&[(1, 1, false), (2, 1, false)]);
+    let first = Bench::of(&[(1, 1, false), (2, 1, false)]);
     let snapshot = first.balance.snapshot().unwrap().clone();
     let others = (0..3).map(|_| {
         let mut balance = Balance::new(first.balance.rules);
