@@ -182,7 +182,7 @@ async fn the_one_endpoint_that_works_is_found_among_those_that_fail() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn an_endpoint_that_denies_is_not_taken_for_one_that_fails() {
-    let mesh = Mesh::new();
+    let mesh = Mesh::with_caller("[balance]\nslow_start = \"0s\"");
     let denying = address("127.0.0.2:21000");
     mesh.endpoints(&[(inbound_address(), "echo"), (denying, "echo")]);
     mesh.serve_inbound();
