@@ -156,7 +156,7 @@ impl Outbound {
             method: &method,
             calling,
             asked,
-            hash: route::hash(&upstream.config, &head),
+            hash: route::hash(&upstream.config, head),
             call,
             deadline,
             begin: context.begin,
