@@ -125,6 +125,9 @@ impl From<&Fault> for Failure {
                 | Reason::NoEndpoints
                 | Reason::BreakerOpen
                 | Reason::RetryBudgetExhausted
+                // Whom we met, or how they prove it, changes by no second look.
+                | Reason::TlsFailed
+                | Reason::IdentityMismatch
                 | Reason::Denied
                 | Reason::DeadlineExceeded
                 | Reason::TooLarge
@@ -160,6 +163,7 @@ mod tests {
         assert_eq!(of(Fault::undelivered(Reason::ConnectFailed, "")), Failure::Undelivered);
         assert_eq!(of(Fault::undelivered(Reason::UpstreamReset, "")), Failure::Undelivered);
         assert_eq!(of(Fault::undelivered(Reason::NoRoute, "")), Failure::Final);
+        assert_eq!(of(Fault::undelivered(Reason::IdentityMismatch, "")), Failure::Final);
         assert_eq!(of(Fault::after_send(Reason::UpstreamReset, "")), Failure::Reset);
         assert_eq!(
             of(Fault::after_send(Reason::DeadlineExceeded, "")),
