@@ -195,10 +195,12 @@ impl Control {
             if let Poll::Ready(done) = waiting.as_mut().poll(cx) {
                 return Poll::Ready(Ok(Some(done)));
             }
-            if let Some(deadline) = deadline
-                && !std::mem::replace(&mut asked, true)
-            {
-                self.wake_at(deadline, true);
+            if !std::mem::replace(&mut asked, true) {
+                // Whatever the call asked for before is over.
+                match deadline {
+                    Some(deadline) => self.wake_at(deadline, true),
+                    None => self.wake_never(),
+                }
             }
             match self.poll(cx) {
                 Ok(false) => Poll::Pending,
@@ -226,6 +228,13 @@ impl Control {
             none => *none = Some(cx.waker().clone()),
         }
         Ok(std::mem::take(&mut slot.due))
+    }
+
+    /// Asks to be woken no more.
+    fn wake_never(&self) {
+        if let Some(slot) = self.calls.open.borrow_mut().get_mut(self.key) {
+            (slot.wake_at, slot.due) = (None, false);
+        }
     }
 
     /// Asks to be woken at this time instead of the one before; `is_last` where that ends the call.

@@ -84,6 +84,9 @@ pub struct Mesh {
     pub echo: Rc<Worker>,
     pub web_metrics: Arc<Metrics>,
     pub echo_metrics: Arc<Metrics>,
+    /// Further workers beside the caller.
+    web_fellows: RefCell<Vec<Rc<Worker>>>,
+    web_shared: Arc<Shared>,
     /// What the workers beside the app share.
     echo_shared: Arc<Shared>,
     /// Kept, so that a name that is asked for is not refused.
@@ -123,7 +126,7 @@ impl Mesh {
             let worker = Worker::new(Arc::new(config), metrics.shard(), dial, shared.clone());
             (worker, metrics, shared)
         };
-        let (web, web_metrics, _) = worker("web", caller);
+        let (web, web_metrics, web_shared) = worker("web", caller);
         let (echo, echo_metrics, echo_shared) =
             worker("echo", &format!("app = \"127.0.0.1:50051\"\n{callee}"));
         let mesh = Self {
@@ -133,6 +136,8 @@ impl Mesh {
             echo,
             web_metrics,
             echo_metrics,
+            web_fellows: RefCell::default(),
+            web_shared,
             echo_shared,
             _demanded: demanded,
         };
@@ -159,7 +164,9 @@ impl Mesh {
     pub fn endpoints(&self, endpoints: &[(SocketAddr, &str)]) {
         let sni: Arc<str> = self.id("echo").consul().unwrap().server_name(TRUST_DOMAIN).into();
         let endpoints = endpoints.iter().map(|(at, service)| (*at, self.id(service), sni.clone()));
-        self.web.set_upstream(Arc::new(Upstream::succeed(None, "echo".into(), endpoints, 0)));
+        let snapshot = Arc::new(Upstream::succeed(None, "echo".into(), endpoints, 0));
+        self.web.set_upstream(snapshot.clone());
+        self.web_fellows.borrow().iter().for_each(|web| web.set_upstream(snapshot.clone()));
     }
 
     /// Serves the inbound side of `echo` at its address.
@@ -176,6 +183,19 @@ impl Mesh {
                 spawn_local(inbound::connection(echo.clone(), pipe));
             }
         });
+    }
+
+    /// So many workers beside the caller; to be called before its endpoints are told.
+    pub fn callers(&self, workers: usize) -> Vec<Rc<Worker>> {
+        let Self { web, web_metrics, web_shared, web_fellows, .. } = self;
+        for _ in 1..workers {
+            let dial = Rc::new(Pipes(self.net.clone()));
+            let (config, shard) = (web.config.clone(), web_metrics.shard());
+            let fellow = Worker::new(config, shard, dial, web_shared.clone());
+            fellow.set_identity(self.identity("web"));
+            web_fellows.borrow_mut().push(fellow);
+        }
+        [web.clone()].into_iter().chain(web_fellows.borrow().iter().cloned()).collect()
     }
 
     /// One more worker of the process beside the app.
@@ -200,8 +220,13 @@ impl Mesh {
 
     /// A client's connection to the outbound side of `web`.
     pub async fn client(&self) -> Client {
+        self.client_of(&self.web).await
+    }
+
+    /// A client's connection to the outbound side of this worker.
+    pub async fn client_of(&self, worker: &Rc<Worker>) -> Client {
         let (near, far) = duplex(PIPE);
-        spawn_local(outbound::connection(self.web.clone(), far, None));
+        spawn_local(outbound::connection(worker.clone(), far, None));
         Client::over(near).await
     }
 

@@ -19,7 +19,7 @@ const IDEMPOTENT: &str = "[retry]\nidempotent = true\n[hedge]\nafter = \"never\"
 type Seen = Rc<RefCell<Vec<(Instant, SocketAddr, HeaderMap, Vec<u8>)>>>;
 
 /// How a callee answers a call.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Does {
     Echo,
     Refuses,
@@ -151,7 +151,7 @@ async fn what_the_app_never_saw_is_sent_again_elsewhere_whatever_it_is() {
 async fn what_the_app_may_have_seen_is_sent_again_only_where_it_is_idempotent() {
     for does in [Does::Resets, Does::Says(UNAVAILABLE), Does::Trails(UNAVAILABLE)] {
         let (answer, seen, _mesh) = call(IDEMPOTENT, std::slice::from_ref(&does)).await;
-        assert_eq!(answer.status().0, "0");
+        assert_eq!(answer.status().0, "0", "{does:?}");
         assert_eq!(seen.borrow().len(), 2);
         let (answer, seen, _mesh) = call("", &[does]).await;
         assert_ne!(answer.status().0, "0");
@@ -377,5 +377,33 @@ async fn an_endpoint_that_fails_rests_and_is_asked_once_whether_it_is_well() {
     tokio::time::sleep(Duration::from_millis(2_001)).await;
     for _ in 0..10 {
         assert_eq!(client.call(grpc_request(), b"").await.unwrap().status().0, "0");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_budget_and_a_breaker_hold_for_all_workers_of_a_process() {
+    for workers in [1, 4] {
+        let mesh = Mesh::with_caller("[retry_budget]\npercent = 0\nfloor = 3");
+        let callers = mesh.callers(workers);
+        let refuse = vec![Does::Refuses; 100];
+        let seen = script(&mesh, &refuse);
+        mesh.endpoints(&[(address("127.0.0.2:21000"), "echo")]);
+        let mut clients = Vec::new();
+        for caller in &callers {
+            clients.push(mesh.client_of(caller).await);
+        }
+        let mut reasons = Vec::new();
+        for n in 0..12 {
+            let answer = clients[n % workers].call(grpc_request(), b"").await.unwrap();
+            reasons.push(answer.status().2);
+        }
+        // Five failures in a row, three of them of retries.
+        assert_eq!(seen.borrow().len(), 5, "{workers} workers: {reasons:?}");
+        assert!(reasons[3..].iter().all(|reason| reason == "breaker_open"), "{reasons:?}");
+        tokio::time::sleep(Duration::from_millis(1_001)).await;
+        for n in 0..12 {
+            let _ = clients[n % workers].call(grpc_request(), b"").await.unwrap();
+        }
+        assert_eq!(seen.borrow().len(), 6, "{workers} workers: one call asks for all of them");
     }
 }
