@@ -238,6 +238,16 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
+/// A gRPC status with its message, where there is one: not of the sidecar's own making.
+pub fn status_trailers(code: Code, message: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(4);
+    trailers.insert(GRPC_STATUS, HeaderValue::from(code as u16));
+    if !message.is_empty() {
+        trailers.insert(GRPC_MESSAGE, percent_encoded(message));
+    }
+    trailers
+}
+
 /// gRPC over HTTP/2, "HTTP2 Transport Mapping / Errors".
 fn code_of_reset(reason: h2::Reason) -> Code {
     match reason {

@@ -20,13 +20,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http::request::Parts;
 use http::{HeaderMap, Method};
 use tokio::time::{Instant, timeout};
 
 use crate::call::carry::{Call, Edge, Prepared, Screen};
 use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Ended, Exchange};
-use crate::call::headers::{self, Asked};
+use crate::call::headers::{self, Asked, Dialect};
 use crate::call::record::{Record, Reporter};
 use crate::call::{http1, tracestate};
 use crate::config::ServiceName;
@@ -40,6 +41,7 @@ use crate::worker::door::Door;
 use crate::worker::serve;
 use attempts::{Attempts, Going};
 use endpoint::Count;
+use fallback::Ladder;
 use upstream::Upstream;
 
 /// Serves one connection from the app; `fixed` is the listener's own upstream, where it has one.
@@ -67,10 +69,21 @@ struct Context {
     peer: OnceCell<Rc<str>>,
 }
 
+/// One call, whichever upstream it goes to.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    context: &'a Context,
+    /// When its caller's time is up.
+    deadline: Option<Instant>,
+    /// So many attempts of it came before.
+    before: u32,
+}
+
 impl Screen for Outbound {
     async fn call(self: Rc<Self>, call: Call) -> Prepared {
         let Call { head, body, control } = call;
-        let mut going = Going { head, body, control: Some(control), in_upstream: None };
+        let mut going =
+            Going { head, body, control: Some(control), in_upstream: None, has_fallback: false };
         let context = Context {
             begin: Instant::now(),
             asked: Asked::of(&going.head.headers),
@@ -117,19 +130,48 @@ impl Outbound {
         };
         let upstream = worker.upstream(&name)?;
         let _ = context.peer.set(upstream.name.clone());
-        let method = upstream.method(head.uri.path(), |path| {
-            worker.shard.calls(Direction::Outbound, &upstream.name, path)
-        });
+        let method = self.method(&upstream, head);
         if deadline.is_none() {
             method.series.without_deadline();
         }
         let _ = context.record.set(Record::begin(method.series.clone(), context.begin));
         headers::check_size(asked.size, worker.header_list())?;
 
+        let head = &going.head;
+        let before = hop.map_or(0, |hop| hop.attempt).max(attempts_before(&head.headers));
+        let asking = Asking { context, deadline, before };
+        let rungs = route::fallback(&upstream.config, head);
+        if rungs.is_empty() || asked.dialect != Dialect::Grpc {
+            return self.at(&asking, &upstream, &method, going).await;
+        }
+        let calling = route::calling(&upstream.config, head);
+        let is_idempotent = route::is_idempotent(calling, &method, asked, head);
+        let (upstream, method) = (&upstream, &method);
+        let ladder = Ladder { screen: self, asking, upstream, method, rungs, is_idempotent };
+        Box::pin(ladder.run(going)).await
+    }
+
+    /// The method of an upstream that a call is for.
+    fn method(&self, upstream: &Upstream, head: &Parts) -> Rc<method::Method> {
+        upstream.method(head.uri.path(), |path| {
+            self.worker.shard.calls(Direction::Outbound, &upstream.name, path)
+        })
+    }
+
+    /// Sends a call to an upstream, as its route there says.
+    async fn at(
+        &self,
+        asking: &Asking<'_>,
+        upstream: &Rc<Upstream>,
+        method: &Rc<method::Method>,
+        going: &mut Going,
+    ) -> Result<Box<Exchange>, Ended> {
+        let Asking { context, deadline, before } = *asking;
+        let (worker, asked) = (&*self.worker, &context.asked);
         let snapshot = match upstream.present() {
             Some(snapshot) => snapshot,
             None => {
-                let first = Box::pin(self.first_snapshot(&upstream));
+                let first = Box::pin(self.first_snapshot(upstream));
                 going.until(deadline, &upstream.name, first).await??
             }
         };
@@ -143,17 +185,16 @@ impl Outbound {
         })?);
         let head = &going.head;
         let calling = route::calling(&upstream.config, head);
-        let before = hop.map_or(0, |hop| hop.attempt).max(attempts_before(&head.headers));
         let call = retry::Call {
-            is_idempotent: route::is_idempotent(calling, &method, asked, head),
+            is_idempotent: route::is_idempotent(calling, method, asked, head),
             is_retry_already: before > 0,
             deadline: deadline.map(|at| state.clock.moment(at)),
         };
         let attempts = Attempts {
             worker,
-            upstream: &upstream,
+            upstream,
             state,
-            method: &method,
+            method,
             calling,
             asked,
             hash: route::hash(&upstream.config, head),

@@ -31,6 +31,7 @@ use crate::inbound::admission::{Admission, Gate};
 use crate::inbound::app::{App, ToApp};
 use crate::inbound::authorize::Intentions;
 use crate::outbound::endpoint::Count;
+use crate::outbound::fallback::answers::{Answers, Bounds};
 use crate::outbound::mesh::{Mesh, ToEndpoint};
 use crate::outbound::upstream::Upstream;
 use crate::telemetry::labels::Direction;
@@ -58,6 +59,8 @@ pub struct Shared {
     demand: mpsc::Sender<ServiceName>,
     /// The way to the app.
     gate: OnceLock<Arc<Gate>>,
+    /// Good answers for when there is none.
+    answers: OnceLock<Arc<Answers>>,
 }
 
 impl Shared {
@@ -70,6 +73,7 @@ impl Shared {
             emptied: Notify::new(),
             demand,
             gate: OnceLock::new(),
+            answers: OnceLock::new(),
         })
     }
 
@@ -99,6 +103,8 @@ pub struct Worker {
     pub handshakes: Semaphore,
     /// For requests that may have to be sent again.
     pub room: Rc<Room>,
+    /// Good answers for when there is none.
+    pub answers: Arc<Answers>,
     /// How connections from the mesh are served.
     pub inbound_settings: Rc<serve::Settings>,
     /// How connections from the app are served.
@@ -176,6 +182,11 @@ impl Worker {
         let admission = Admission::new(shared.gate.get_or_init(gate).clone());
         let handshakes = Semaphore::new(limits.handshakes.get());
         let limit = limits.kept_requests.bytes() as usize;
+        let answers = || {
+            let (answers, bytes) = (limits.kept_answers.get(), limits.kept_answer_bytes.bytes());
+            Arc::new(Answers::new(Bounds { answers, bytes: bytes as usize }))
+        };
+        let answers = shared.answers.get_or_init(answers).clone();
         let room = Rc::new(Room { kept: shared.kept.clone(), limit });
         Rc::new(Self {
             shard,
@@ -183,6 +194,7 @@ impl Worker {
             refused: RefCell::default(),
             handshakes,
             room,
+            answers,
             inbound_settings: Rc::new(from_mesh),
             outbound_settings: Rc::new(from_app),
             admission,

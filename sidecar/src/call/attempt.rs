@@ -30,6 +30,8 @@ pub enum Answer {
     H2(ResponseFuture, Lease),
     /// An HTTP/1.1 connection, and the pieces of the request that went on it.
     H1(H1Response, Rc<Cell<u64>>),
+    /// Nowhere: the call was answered without a callee.
+    None,
 }
 
 /// A call at one callee.
@@ -61,6 +63,11 @@ impl Attempt {
         }
     }
 
+    /// Of a call that is answered without a callee.
+    pub fn none() -> Self {
+        Self::new("no callee".into(), None, Answer::None, None)
+    }
+
     /// The callee in words.
     pub fn whom(&self) -> &Rc<str> {
         &self.whom
@@ -80,7 +87,7 @@ impl Attempt {
     pub fn moved(&self) -> u64 {
         match &self.answer {
             Answer::H1(_, up) => self.moved + up.get(),
-            Answer::H2(..) => self.moved,
+            Answer::H2(..) | Answer::None => self.moved,
         }
     }
 
@@ -122,7 +129,7 @@ impl Attempt {
                 // An error is the head's, too.
                 _ => None,
             },
-            Answer::H1(..) => None,
+            Answer::H1(..) | Answer::None => None,
         }
     }
 
@@ -149,6 +156,7 @@ impl Attempt {
                     (parts, Body::H1(incoming))
                 })
             }
+            Answer::None => return Poll::Pending,
         };
         self.has_head = head.is_ok();
         Poll::Ready(head.map_err(|error| self.broken(&error)))

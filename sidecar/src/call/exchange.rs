@@ -7,8 +7,9 @@ use std::fmt;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::response::Parts;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
@@ -18,7 +19,7 @@ use super::told::Told;
 use crate::fault::{Fault, Reason};
 use crate::outbound::endpoint::Count;
 use crate::resilience::outcome::Outcome;
-use crate::transport::body::{Body, BodyError, Piece};
+use crate::transport::body::{Body, BodyError, Noted, Piece};
 
 /// How long a head is held back whose call may be sent again, until its first message or its status
 /// comes.
@@ -109,6 +110,44 @@ impl Exchange {
             hedge: None,
             is_hedge_due: false,
             timer: None,
+        }
+    }
+
+    /// An answer that no callee gives.
+    ///
+    /// # Errors
+    /// `too_large`.
+    pub fn made(answer: (Parts, Body), control: Control, limits: Limits) -> Result<Self, Fault> {
+        let mut exchange = Self::new(Attempt::none(), control, limits, None);
+        exchange.arrived(answer.0, answer.1, false)?;
+        Ok(exchange)
+    }
+
+    /// Says something of the answer in its head, which has come.
+    pub fn mark(&mut self, name: HeaderName, value: HeaderValue) {
+        if let Some((head, _)) = &mut self.head {
+            head.headers.insert(name, value);
+        }
+    }
+
+    /// The head that has come, taken off to be passed on another way.
+    pub fn take_head(&mut self) -> Option<(Parts, Body)> {
+        self.head.take()
+    }
+
+    /// Tells of the answer, whose head has come, where it ends with trailers and is no larger than
+    /// this.
+    pub fn note(
+        &mut self,
+        limit: usize,
+        tell: impl FnOnce(&HeaderMap, &[Bytes], &HeaderMap) + 'static,
+    ) {
+        if let Some((head, body)) = &mut self.head {
+            let headers = head.headers.clone();
+            let noted = std::mem::replace(body, Body::Empty);
+            let tell =
+                move |pieces: &[Bytes], trailers: &HeaderMap| tell(&headers, pieces, trailers);
+            *body = Body::Noted(Box::new(Noted::new(noted, limit, tell)));
         }
     }
 

@@ -198,6 +198,12 @@ pub struct Limits {
     pub in_flight_per_endpoint: Count,
     /// Streams open in the whole sidecar.
     pub open_streams: Count,
+    /// Good answers that are kept for routes whose fallback is `stale`.
+    pub kept_answers: Count,
+    /// Bytes of all answers that are kept.
+    pub kept_answer_bytes: Size,
+    /// A larger answer is not kept.
+    pub kept_answer: Size,
     /// Names that are watched in Consul.
     pub upstreams: Count,
     /// What is kept of requests over their first KiB, so that they can be sent again.
@@ -231,6 +237,9 @@ impl Default for Limits {
             in_flight: Count::new(1_024),
             in_flight_per_endpoint: Count::new(256),
             open_streams: Count::new(10_000),
+            kept_answers: Count::new(1_024),
+            kept_answer_bytes: Size::kib(8 * 1024),
+            kept_answer: Size::kib(64),
             upstreams: Count::new(128),
             kept_requests: Size::kib(16 * 1024),
             connections_per_endpoint: Count::new(16),

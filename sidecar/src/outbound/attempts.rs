@@ -74,6 +74,8 @@ pub(super) struct Going {
     /// None while an exchange has it.
     pub(super) control: Option<Control>,
     pub(super) in_upstream: Option<Count>,
+    /// Another answer is looked for where the upstream fails: what it takes is kept.
+    pub(super) has_fallback: bool,
 }
 
 /// A request's head, kept to be sent again.
@@ -121,7 +123,10 @@ impl Attempts<'_> {
             going.head.headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(self.before));
         }
         if self.calling.policy.attempts.get() == 1 || self.call.is_retry_already {
-            return self.once(going, None).await?.or_else(Failed::end);
+            if going.has_fallback {
+                going.body.keep(self.calling.body, Some(&self.worker.room));
+            }
+            return self.once(going, None).await?.or_else(|failed| failed.end(going));
         }
         let copy = Copy::of(&going.head);
         going.body.keep(self.calling.body, Some(&self.worker.room));
@@ -171,12 +176,17 @@ impl Attempts<'_> {
         let Some(control) = going.control.take() else { return Err(Ended::CallerGone) };
         let in_upstream = going.in_upstream.take();
         let mut exchange = Box::new(Exchange::new(attempt, control, limits, in_upstream));
-        match self.answer(&mut exchange, copy).await {
+        match self.answer(&mut exchange, copy, going.has_fallback).await {
             Ok(()) => {}
             Err(Ended::Fault(fault)) if exchange.is_lost() => {
                 return Ok(Err(Failed::Lost(fault, exchange)));
             }
-            Err(ended) => return Err(ended),
+            Err(ended) => {
+                if going.has_fallback {
+                    going.take_back(*exchange);
+                }
+                return Err(ended);
+            }
         }
         match exchange.told().and_then(|told| Some((told.failure()?, told.pushback))) {
             None => Ok(Ok(exchange)),
@@ -206,27 +216,31 @@ impl Attempts<'_> {
             Verdict::Again(wait) => wait,
             Verdict::Stop(Why::Budget) => {
                 self.count(RetryOutcome::NoBudget);
-                return Ok(Next::Over(failed.unpaid(&self.upstream.name)));
+                return Ok(Next::Over(failed.unpaid(&self.upstream.name, going)));
             }
             Verdict::Stop(_) => {
                 if is_retry {
                     self.count(RetryOutcome::Failure);
                 }
-                return Ok(Next::Over(failed.end()));
+                return Ok(Next::Over(failed.end(going)));
             }
         };
         if let Failed::Lost(_, exchange) | Failed::Told(.., exchange) = failed {
-            let (control, in_upstream, body) = exchange.into_rest();
-            (going.control, going.in_upstream, going.body) = (Some(control), in_upstream, body);
+            going.take_back(*exchange);
         }
         going.until(self.deadline, &self.upstream.name, sleep(wait)).await?;
         Ok(Next::Again)
     }
 
     /// Waits for the answer; where it takes long, asks a second endpoint too.
-    async fn answer(&self, exchange: &mut Exchange, copy: Option<&Copy>) -> Result<(), Ended> {
+    async fn answer(
+        &self,
+        exchange: &mut Exchange,
+        copy: Option<&Copy>,
+        has_fallback: bool,
+    ) -> Result<(), Ended> {
         let copy = copy.filter(|_| self.call.is_idempotent);
-        let peek = copy.is_some() && self.asked.dialect == Dialect::Grpc;
+        let peek = (copy.is_some() || has_fallback) && self.asked.dialect == Dialect::Grpc;
         if let Some(after) = copy.and_then(|_| self.method.hedge_after(self.calling.hedge)) {
             exchange.hedge_at(Instant::now() + after);
         }
@@ -419,6 +433,12 @@ impl Attempts<'_> {
 }
 
 impl Going {
+    /// What an attempt had of it that has ended.
+    pub(super) fn take_back(&mut self, exchange: Exchange) {
+        let (control, in_upstream, body) = exchange.into_rest();
+        (self.control, self.in_upstream, self.body) = (Some(control), in_upstream, body);
+    }
+
     /// What a call to `upstream` waits for before it is sent.
     pub(super) async fn until<T>(
         &self,
@@ -451,16 +471,22 @@ impl Failed {
     }
 
     /// The end of the call.
-    fn end(self) -> Result<Box<Exchange>, Ended> {
+    fn end(self, going: &mut Going) -> Result<Box<Exchange>, Ended> {
         match self {
             Failed::Told(.., exchange) => Ok(exchange),
-            Failed::Unsent(fault) | Failed::Lost(fault, _) => Err(fault.into()),
+            Failed::Unsent(fault) => Err(fault.into()),
+            Failed::Lost(fault, exchange) => {
+                if going.has_fallback {
+                    going.take_back(*exchange);
+                }
+                Err(fault.into())
+            }
         }
     }
 
     /// The end of a call that the upstream's budget would not send again.
-    fn unpaid(self, upstream: &str) -> Result<Box<Exchange>, Ended> {
-        self.end().map_err(|ended| match ended {
+    fn unpaid(self, upstream: &str, going: &mut Going) -> Result<Box<Exchange>, Ended> {
+        self.end(going).map_err(|ended| match ended {
             Ended::Fault(Fault { message, delivery, .. }) => {
                 let message = format!(
                     "{message}; not sent again, as too many calls to \"{upstream}\" were \

@@ -7,7 +7,7 @@ use http::request::Parts;
 
 use super::method::Method;
 use crate::call::headers::{Asked, Dialect};
-use crate::config::{Calling, PathMatch, Route, RouteMatch, ServiceName, Upstream};
+use crate::config::{Calling, PathMatch, Route, RouteMatch, Rung, ServiceName, Upstream};
 use crate::fault::{Fault, Reason};
 use crate::resilience::balance;
 
@@ -100,6 +100,12 @@ fn kebab(name: &str) -> String {
         before = Some(c);
     }
     out
+}
+
+/// What a request's caller gets once the upstream has failed; empty: the failure.
+pub fn fallback<'a>(upstream: &'a Upstream, head: &Parts) -> &'a [Rung] {
+    let route = upstream.routes.iter().find(|route| matches(route, head));
+    route.map_or(&[], |route| &route.fallback)
 }
 
 /// How a request is sent: as its route says, else as the upstream.

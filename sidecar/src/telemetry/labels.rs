@@ -110,6 +110,34 @@ impl RetryOutcome {
     }
 }
 
+/// The label `kind` of answers that are not the upstream's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FallbackKind {
+    /// Another upstream's.
+    Upstream,
+    /// An earlier one.
+    Stale,
+    /// The config's.
+    Answer,
+    /// The config's status.
+    Status,
+}
+
+impl FallbackKind {
+    /// All, in the order of their discriminants.
+    pub const ALL: [Self; 4] = [Self::Upstream, Self::Stale, Self::Answer, Self::Status];
+
+    /// The label `kind`, and the value of `outrigger-fallback`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Stale => "stale",
+            Self::Answer => "answer",
+            Self::Status => "status",
+        }
+    }
+}
+
 /// The label `reason`: the reasons of the sidecar's own answers (`outrigger-reason`).
 pub const REASONS: [&str; 16] = [
     "no_route",

@@ -4,8 +4,10 @@
 //! went on; this is what lets a slow reader hold back a fast writer, end to end.
 
 mod kept;
+mod noted;
 
 pub use kept::{Kept, Room};
+pub use noted::Noted;
 
 use std::cell::Cell;
 use std::fmt;
@@ -28,6 +30,8 @@ pub enum Body {
     H1(hyper::body::Incoming),
     /// One that can be read again.
     Kept(Box<Kept>),
+    /// One that is noted as it goes by.
+    Noted(Box<Noted>),
 }
 
 /// One piece of a body.
@@ -54,6 +58,11 @@ impl Body {
         if stream.is_end_stream() { Body::Empty } else { Body::H2(stream) }
     }
 
+    /// One message and its trailers.
+    pub fn made(message: Bytes, trailers: HeaderMap) -> Self {
+        Body::Kept(Box::new(Kept::made(message, trailers)))
+    }
+
     /// Keeps what is read of it, up to so many bytes and within the `room`, so that it can be read
     /// again.
     pub fn keep(&mut self, limit: usize, room: Option<&Rc<Room>>) {
@@ -75,6 +84,7 @@ impl Body {
             Body::H2(stream) => stream.is_end_stream(),
             Body::H1(incoming) => incoming.is_end_stream(),
             Body::Kept(kept) => kept.is_end(),
+            Body::Noted(noted) => noted.is_end(),
         }
     }
 
@@ -109,6 +119,7 @@ impl Body {
                 }
             },
             Body::Kept(kept) => kept.poll_piece(cx),
+            Body::Noted(noted) => noted.poll_piece(cx),
         }
     }
 
@@ -118,6 +129,7 @@ impl Body {
             // Fails only for more than was received, or on a stream that has ended.
             Body::H2(stream) => drop(stream.flow_control().release_capacity(n)),
             Body::Kept(kept) => kept.release(n),
+            Body::Noted(noted) => noted.release(n),
             Body::Empty | Body::H1(_) => {}
         }
     }
@@ -174,7 +186,7 @@ impl http_body::Body for Pulled {
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             Body::Empty => SizeHint::with_exact(0),
-            Body::H2(_) | Body::Kept(_) => SizeHint::default(),
+            Body::H2(_) | Body::Kept(_) | Body::Noted(_) => SizeHint::default(),
             Body::H1(incoming) => incoming.size_hint(),
         }
     }

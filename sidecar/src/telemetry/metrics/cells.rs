@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::telemetry::labels::{
-    Direction, GRPC_STATUSES, HANDSHAKE_OUTCOMES, REASONS, RetryOutcome,
+    Direction, FallbackKind, GRPC_STATUSES, HANDSHAKE_OUTCOMES, REASONS, RetryOutcome,
 };
 
 /// Upper bounds of the duration buckets, in nanoseconds; one more bucket has no bound.
@@ -79,6 +79,7 @@ pub(super) struct PeerCells {
     pub(super) in_flight: Tally,
     pub(super) faults: [Tally; REASONS.len()],
     pub(super) retries: [Tally; RetryOutcome::ALL.len()],
+    pub(super) fallbacks: [Tally; FallbackKind::ALL.len()],
 }
 
 /// What is counted by direction alone, on one worker.

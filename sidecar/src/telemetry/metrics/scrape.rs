@@ -20,7 +20,9 @@ use super::control;
 use super::process::Process;
 use super::upstreams::Standing;
 use super::{Metrics, labels};
-use labels::{Direction, GRPC_STATUSES, HANDSHAKE_OUTCOMES, OTHER, REASONS, RetryOutcome};
+use labels::{
+    Direction, FallbackKind, GRPC_STATUSES, HANDSHAKE_OUTCOMES, OTHER, REASONS, RetryOutcome,
+};
 
 const NANOS_PER_SECOND: f64 = 1e9;
 
@@ -52,6 +54,7 @@ struct PeerTotals {
     in_flight: u64,
     faults: [u64; REASONS.len()],
     retries: [u64; RetryOutcome::ALL.len()],
+    fallbacks: [u64; FallbackKind::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +88,7 @@ impl Scrape {
                 totals.in_flight += cells.in_flight.read();
                 merge(&mut totals.faults, &cells.faults);
                 merge(&mut totals.retries, &cells.retries);
+                merge(&mut totals.fallbacks, &cells.fallbacks);
             }
             for (totals, cells) in scrape.edges.iter_mut().zip(&shard.edges) {
                 totals.connections += cells.connections.read();
@@ -144,6 +148,18 @@ impl Scrape {
             "Calls that were sent again or to a second endpoint, by how they ended",
             None,
             retries,
+        )?;
+        let fallbacks = self.peers.iter().flat_map(|(key, totals)| {
+            let [_, peer] = peer_labels(key);
+            nonzero(FallbackKind::ALL.map(FallbackKind::label), totals.fallbacks)
+                .map(move |(kind, n)| ([peer, ("kind", kind)], n))
+        });
+        counter(
+            encoder,
+            "outrigger_fallbacks",
+            "Calls that were answered by their route's fallback, by its kind",
+            None,
+            fallbacks,
         )?;
         let in_flight = self.peers.iter().map(|(key, totals)| (peer_labels(key), totals.in_flight));
         gauge(encoder, "outrigger_in_flight", "Calls that have not ended", None, in_flight)

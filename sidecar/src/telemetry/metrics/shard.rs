@@ -14,7 +14,8 @@ use super::Metrics;
 use super::cells::{CallCells, CallKey, EdgeCells, PeerCells, PeerKey, ShardCells};
 use super::names::KnownNames;
 use crate::telemetry::labels::{
-    self, Direction, HANDSHAKE_OUTCOMES, REASONS, RetryOutcome, grpc_status_index, index_in,
+    self, Direction, FallbackKind, HANDSHAKE_OUTCOMES, REASONS, RetryOutcome, grpc_status_index,
+    index_in,
 };
 
 /// One worker's metrics. It belongs to the thread that made it.
@@ -91,6 +92,13 @@ impl Shard {
     pub fn retry(&self, peer: &str, outcome: RetryOutcome) {
         self.with_peer(Direction::Outbound, peer, |_, peer| {
             peer.cells.retries[outcome as usize].add(1);
+        });
+    }
+
+    /// A call to `peer` that was answered by its route's fallback.
+    pub fn fallback(&self, peer: &str, kind: FallbackKind) {
+        self.with_peer(Direction::Outbound, peer, |_, peer| {
+            peer.cells.fallbacks[kind as usize].add(1);
         });
     }
 

@@ -64,6 +64,17 @@ impl Kept {
         }
     }
 
+    pub(super) fn made(message: Bytes, trailers: HeaderMap) -> Self {
+        let mut kept = Self::new(Body::Empty, usize::MAX, None);
+        (kept.pieces, kept.trailers) = (vec![message], Some(trailers));
+        kept
+    }
+
+    /// What was read of it, as far as it is kept.
+    pub fn pieces(&self) -> &[Bytes] {
+        &self.pieces
+    }
+
     /// Whether it can be read again from its begin.
     pub fn is_whole(&self) -> bool {
         self.is_whole
