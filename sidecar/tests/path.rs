@@ -12,6 +12,7 @@ mod path {
     mod connections;
     mod deadlines;
     mod edges;
+    mod fallbacks;
     mod faults;
     mod flow;
     mod hops;
