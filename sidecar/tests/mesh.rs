@@ -48,6 +48,8 @@ mod renewal;
 mod shares;
 #[path = "mesh/sidecar.rs"]
 mod sidecar;
+#[path = "mesh/spread.rs"]
+mod spread;
 #[path = "mesh/stalls.rs"]
 mod stalls;
 #[path = "mesh/watches.rs"]

@@ -19,5 +19,6 @@ mod path {
     mod http1;
     mod retries;
     mod shed;
+    mod spread;
     mod trust;
 }
