@@ -26,14 +26,11 @@ use crate::resilience::moment::Moment;
 use members::{Members, Tier};
 
 /// Of endpoints with unlike weights the second of two must be so much better to be taken: else chance
-/// alone, in times of answers, would even their shares out.
-const CLEARLY: f64 = 1.5;
+/// alone, in times of answers and of connecting, would even their shares out.
+const CLEARLY: f64 = 3.0;
 
-/// An endpoint near is left for one far, and a warm one for one that is cold still, that is expected
-/// to answer in so small a part of the time …
-const SPILL: f64 = 8.0;
-/// … and the near one where that time is longer than this, in seconds: no call crosses zones for less.
-const SPILL_FROM: f64 = 0.05;
+/// A warm endpoint is left for one that is cold still where that is so much better.
+const MUCH: f64 = 8.0;
 
 /// Draws at most until one is found that has warmed up enough, or is another than the first.
 const DRAWS: usize = 8;
@@ -259,7 +256,7 @@ impl Balance {
         let (first, weight) = self.draw(tier, now)?;
         let Some((second, other)) = self.draw_other(tier, first) else { return Some(first) };
         let margin = match (weight == other, self.is_warm_enough(second, now)) {
-            (_, false) => SPILL,
+            (_, false) => MUCH,
             (false, true) => CLEARLY,
             (true, true) => 1.0,
         };
@@ -319,14 +316,12 @@ impl Balance {
         self.members.at(slot).load(part, now)
     }
 
-    /// The one near, or one far that is expected to answer very much sooner.
+    /// The one near, or where that hangs, one far.
     fn spilt(&mut self, near: u32, now: Instant) -> u32 {
-        let expected = self.members.at(near).load(1.0, now);
-        if expected < SPILL_FROM {
+        if !self.members.at(near).hangs(now) {
             return near;
         }
-        let Some((far, _)) = self.draw(Tier::Far, now) else { return near };
-        if self.members.at(far).load(1.0, now) * SPILL < expected { far } else { near }
+        self.better(Tier::Far, now).unwrap_or(near)
     }
 
     /// One that takes the call, where those drawn do not: from `first` on, then the other tiers.

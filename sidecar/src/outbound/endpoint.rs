@@ -24,6 +24,10 @@ use crate::transport::pool::{ConnectFault, Pool};
 /// draw every call.
 const PENALTY: Duration = Duration::from_millis(100);
 
+/// Calls that have waited longer than this, and so many times as long as is usual, hang.
+const HANGS: Duration = Duration::from_millis(50);
+const HANGS_BY: f64 = 8.0;
+
 /// One address that takes calls.
 pub struct Endpoint {
     /// What is known of it.
@@ -79,10 +83,24 @@ impl Endpoint {
         self.in_flight.get().load(self.ewma.get().cost(now), weight, self.clock.moment(now))
     }
 
+    /// Whether what it has in flight is much older than its answers ever took of late.
+    pub fn hangs(&self, now: Instant) -> bool {
+        let age = self.in_flight.get().mean_age(self.clock.moment(now));
+        age > HANGS && age.as_secs_f64() > HANGS_BY * self.ewma.get().seconds()
+    }
+
     /// Has it answered so far as the test says.
     #[cfg(test)]
     pub fn learnt(&self, ewma: PeakEwma) {
         self.ewma.set(ewma);
+    }
+
+    /// Has it one more call in flight.
+    #[cfg(test)]
+    pub fn waits(&self, since: Instant) {
+        let mut in_flight = self.in_flight.get();
+        in_flight.begin(self.clock.moment(since));
+        self.in_flight.set(in_flight);
     }
 
     /// What its breaker does.

@@ -43,6 +43,11 @@ impl PeakEwma {
         (self.seconds * self.kept(now)).max(1e-6)
     }
 
+    /// The average as it was when the last response came.
+    pub fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
     fn kept(&self, now: Instant) -> f64 {
         (-now.saturating_duration_since(self.at).as_secs_f64() / DECAY).exp()
     }

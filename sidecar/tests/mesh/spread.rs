@@ -38,7 +38,9 @@ impl Three {
             let more = format!("{section}{of}");
             instances.push(Sidecar::start("user-service", Some(app.address), &more).ready().await);
         }
-        let more = format!("{section}[balance]\nslow_start = \"0s\"\n{caller}");
+        // A hedge goes to whom the call did not.
+        let off = "[balance]\nslow_start = \"0s\"\n[hedge]\nafter = \"never\"\n";
+        let more = format!("{section}{off}{caller}");
         let caller = Sidecar::start("web", None, &more).ready().await;
         let clients =
             (0..CONNECTIONS).map(|_| UserServiceClient::new(caller.channel("user-service")));
@@ -85,13 +87,14 @@ async fn the_own_zone_is_called_first_and_another_once_it_is_gone() {
     let zone = |name: &str| format!("[service.meta]\nzone = {name:?}\n");
     let [a, b] = ["a", "b"].map(zone);
     for count in WORKERS {
-        let mut three = Three::start([&a, &b, &b], &a, count).await;
-        assert_eq!(three.call(10).await, [80, 0, 0], "with {count} workers");
-        let mut first = three.instances.remove(0);
-        first.process.signal(Signal::TERM);
-        first.process.ended().await;
+        let mut three = Three::start([&a, &a, &b], &a, count).await;
         let got = three.call(10).await;
-        assert!(got[0] == 0 && got[1] > 0 && got[2] > 0, "{got:?} with {count} workers");
+        assert!(got[0] > 0 && got[1] > 0 && got[2] == 0, "{got:?} with {count} workers");
+        for near in &mut three.instances[..2] {
+            near.process.signal(Signal::TERM);
+            near.process.ended().await;
+        }
+        assert_eq!(three.call(10).await, [0, 0, 80], "with {count} workers");
     }
 }
 

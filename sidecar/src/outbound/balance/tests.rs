@@ -191,13 +191,15 @@ fn the_last_endpoint_of_a_zone_gets_no_more_than_its_part() {
 }
 
 #[test]
-fn a_zone_that_answers_very_slowly_is_left() {
+fn a_zone_that_hangs_is_left_and_one_that_is_slow_or_busy_is_not() {
     let all = [(1, 1, true), (2, 1, false)];
     let mut bench = Bench::of(&all);
     bench.learn(&all, |it| it.within(Zones { near: 1, far: 1, count: 2 }));
-    slow(&bench.at(1), Duration::from_millis(40), bench.now);
+    slow(&bench.at(1), Duration::from_millis(200), bench.now);
+    (0..10).for_each(|_| bench.at(1).waits(bench.now));
+    bench.now += Duration::from_secs(1);
     assert_eq!(bench.shares(1_000)[&1], 1.0);
-    slow(&bench.at(1), Duration::from_secs(1), bench.now);
+    bench.now += Duration::from_secs(1);
     assert_eq!(bench.shares(1_000)[&2], 1.0);
 }
 
