@@ -7,6 +7,7 @@ pub mod deadline;
 pub mod exchange;
 pub mod headers;
 pub mod http1;
+pub mod inject;
 pub mod record;
 pub mod told;
 pub mod tracestate;

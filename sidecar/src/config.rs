@@ -40,7 +40,7 @@ pub use calling::{Calling, Hedge, HedgeAfter};
 pub(crate) use duration::parse as parse_duration;
 pub use duration::{Timeout, Wait};
 pub use fallback::Rung;
-pub use inbound::Concurrency;
+pub use inbound::{CallMatch, Caller, Concurrency, FaultRule, RateLimit, RateRule};
 pub use load::{Flag, Loaded, Setting, Sources, load};
 pub use name::{InstanceId, ServiceName};
 pub use problem::{Origin, Problem, Problems};

@@ -6,15 +6,21 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 pub use tonic::Code;
 
 /// The metadata that names the reason of a sidecar's own answer.
 pub const REASON_HEADER: HeaderName = HeaderName::from_static("outrigger-reason");
 
+/// The metadata of a fault that the config asked for.
+pub const INJECTED_HEADER: HeaderName = HeaderName::from_static("outrigger-injected");
+
+/// gRFC A6, "Pushback".
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -144,19 +150,48 @@ pub struct Fault {
     pub message: Cow<'static, str>,
     /// Whether it may be sent again.
     pub delivery: Delivery,
+    kind: Kind,
+}
+
+/// What there is to say beyond the reason.
+#[derive(Clone, Debug)]
+enum Kind {
+    /// Nothing.
+    Plain,
     /// A status that says more than the reason's own, such as an RST_STREAM code's.
-    code: Option<Code>,
+    Of(Code),
+    /// The caller may come again after this time.
+    RateLimited(Duration),
+    /// Somebody asked for a fault with this status.
+    Injected(Code),
 }
 
 impl Fault {
     /// A fault of which the app has seen nothing.
     pub fn undelivered(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into(), delivery: Delivery::No, code: None }
+        Self { reason, message: message.into(), delivery: Delivery::No, kind: Kind::Plain }
     }
 
     /// A fault after which the app may have seen the call.
     pub fn after_send(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into(), delivery: Delivery::Maybe, code: None }
+        Self { reason, message: message.into(), delivery: Delivery::Maybe, kind: Kind::Plain }
+    }
+
+    /// A caller makes more calls than it may; it may come again after this time.
+    pub fn rate_limited(message: impl Into<Cow<'static, str>>, wait: Duration) -> Self {
+        let kind = Kind::RateLimited(wait);
+        Self { kind, ..Self::undelivered(Reason::Overloaded, message) }
+    }
+
+    /// A fault that the config asks for: to be taken as the app's own status.
+    pub fn injected(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        let kind = Kind::Injected(code);
+        Self { kind, ..Self::after_send(Reason::UpstreamReset, message) }
+    }
+
+    /// Whether somebody asked for it.
+    pub fn is_injected(&self) -> bool {
+        matches!(self.kind, Kind::Injected(_))
     }
 
     /// What an HTTP/2 error on the callee's side of a stream means.
@@ -171,7 +206,10 @@ impl Fault {
         } else {
             Delivery::Maybe
         };
-        let code = if error.is_reset() { error.reason().map(code_of_reset) } else { None };
+        let kind = match error.reason() {
+            Some(reason) if error.is_reset() => Kind::Of(code_of_reset(reason)),
+            _ => Kind::Plain,
+        };
         let message = match error.reason() {
             Some(reason) if error.is_reset() && error.is_remote() => {
                 format!("{whom} reset the stream: {}", name_of_reset(reason))
@@ -181,12 +219,24 @@ impl Fault {
             }
             _ => format!("the connection to {whom} was lost: {error}"),
         };
-        Self { reason: Reason::UpstreamReset, message: message.into(), delivery, code }
+        Self { reason: Reason::UpstreamReset, message: message.into(), delivery, kind }
     }
 
     /// The gRPC status that the caller sees.
     pub fn code(&self) -> Code {
-        self.code.unwrap_or(self.reason.statuses().0)
+        match self.kind {
+            Kind::Plain => self.reason.statuses().0,
+            Kind::Of(code) | Kind::Injected(code) => code,
+            Kind::RateLimited(_) => Code::ResourceExhausted,
+        }
+    }
+
+    fn http_status(&self) -> StatusCode {
+        match self.kind {
+            Kind::Plain | Kind::Of(_) => self.reason.statuses().1,
+            Kind::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Kind::Injected(code) => http_status_of(code),
+        }
     }
 
     /// Trailers that end a gRPC call: after the head as trailers, before it as trailers-only.
@@ -199,7 +249,18 @@ impl Fault {
     fn write(&self, headers: &mut HeaderMap) {
         headers.insert(GRPC_STATUS, HeaderValue::from(self.code() as u16));
         headers.insert(GRPC_MESSAGE, percent_encoded(&self.message));
-        headers.insert(REASON_HEADER, HeaderValue::from_static(self.reason.as_str()));
+        if let Kind::RateLimited(wait) = self.kind {
+            headers.insert(PUSHBACK, HeaderValue::from(in_units(wait, 1_000_000)));
+        }
+        self.write_why(headers);
+    }
+
+    fn write_why(&self, headers: &mut HeaderMap) {
+        if self.is_injected() {
+            headers.insert(INJECTED_HEADER, HeaderValue::from_static("true"));
+        } else {
+            headers.insert(REASON_HEADER, HeaderValue::from_static(self.reason.as_str()));
+        }
     }
 
     /// The whole answer to a gRPC call that has no head yet ("Trailers-Only"); gRPC-Web has the
@@ -215,17 +276,21 @@ impl Fault {
 
     /// The whole answer to a request that is not gRPC: an HTTP status and a JSON body.
     pub fn http_response(&self) -> Response<Bytes> {
+        let reason = if self.is_injected() { "injected" } else { self.reason.as_str() };
         let body = serde_json::json!({
-            "error": { "reason": self.reason.as_str(), "message": self.message }
+            "error": { "reason": reason, "message": self.message }
         });
         let body = Bytes::from(body.to_string());
         let length = HeaderValue::from(body.len());
         let mut response = Response::new(body);
-        *response.status_mut() = self.reason.statuses().1;
+        *response.status_mut() = self.http_status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_LENGTH, length);
-        headers.insert(REASON_HEADER, HeaderValue::from_static(self.reason.as_str()));
+        if let Kind::RateLimited(wait) = self.kind {
+            headers.insert(RETRY_AFTER, HeaderValue::from(in_units(wait, 1_000_000_000)));
+        }
+        self.write_why(headers);
         response
     }
 }
@@ -246,6 +311,32 @@ pub fn status_trailers(code: Code, message: &str) -> HeaderMap {
         trailers.insert(GRPC_MESSAGE, percent_encoded(message));
     }
     trailers
+}
+
+/// In whole units of so many nanoseconds, and never too few.
+fn in_units(wait: Duration, nanos: u128) -> u64 {
+    u64::try_from(wait.as_nanos().div_ceil(nanos)).unwrap_or(u64::MAX)
+}
+
+/// As `google.rpc.Code` maps them.
+const fn http_status_of(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+            StatusCode::BAD_REQUEST
+        }
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::Cancelled | Code::Unknown | Code::Internal | Code::DataLoss => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
 }
 
 /// gRPC over HTTP/2, "HTTP2 Transport Mapping / Errors".

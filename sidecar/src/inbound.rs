@@ -1,12 +1,13 @@
 //! From the mesh to the app: the whole path of a call, outermost first.
 //!
 //! accept → mTLS (the peer's SPIFFE ID) → h2 or HTTP/1.1 → forged headers stripped, the true peer
-//! named → authorize → metrics → size → deadline → a place among the calls in flight → the app on
-//! loopback.
+//! named → authorize → metrics → size → the caller's rate → deadline → faults on purpose → a place
+//! among the calls in flight → the app on loopback.
 
 pub mod admission;
 pub mod app;
 pub mod authorize;
+pub mod rate;
 
 use std::cell::{OnceCell, RefCell};
 use std::pin::pin;
@@ -28,7 +29,8 @@ use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Ended, Exchange, Limits};
 use crate::call::headers::{self, Asked};
 use crate::call::record::{Record, Reporter};
-use crate::call::{http1, tracestate};
+use crate::call::{http1, inject, tracestate};
+use crate::config::FaultRule;
 use crate::fault::{Fault, Reason};
 use crate::outbound::{expired, malformed_timeout};
 use crate::telemetry::labels::Direction;
@@ -40,9 +42,13 @@ use crate::worker::Worker;
 use crate::worker::door::{Door, Guest};
 use crate::worker::serve;
 use authorize::Intentions;
+use rate::Allowance;
 
 /// Lines about refused handshakes, on each worker.
 const LINES_A_SECOND: u32 = 10;
+
+/// Whose config injects a fault.
+const INJECTED_BY: &str = "inbound.fault in the config of the callee's sidecar";
 
 /// A handshake that takes longer waits for its peer, not for us.
 const PROMPT: Duration = Duration::from_millis(100);
@@ -144,6 +150,10 @@ pub struct Inbound {
     /// The intentions that allowed the peer.
     allowed_by: RefCell<Option<Arc<Intentions>>>,
     series: AtHand<CallSeries>,
+    /// How many calls the peer may make.
+    allowance: Allowance,
+    /// The rules of the config by which its calls meet faults.
+    faults: Vec<usize>,
 }
 
 impl Screen for Inbound {
@@ -176,7 +186,12 @@ impl Inbound {
         let peer_id = HeaderValue::from_str(peer.id.as_str())
             .unwrap_or_else(|_| HeaderValue::from_static("spiffe://unprintable"));
         let series = AtHand::new(worker.config.limits.metric_methods.get());
-        Rc::new(Self { worker, peer, label, peer_id, allowed_by: RefCell::default(), series })
+        let allowance = worker.rates.of(&peer.id, Instant::now());
+        let rules = worker.config.inbound.iter().flat_map(|inbound| &inbound.faults).enumerate();
+        let faults = rules.filter(|(_, rule)| rule.matches.is_of(&peer.id)).map(|(at, _)| at);
+        let faults = faults.collect();
+        let allowed_by = RefCell::default();
+        Rc::new(Self { worker, peer, label, peer_id, allowed_by, series, allowance, faults })
     }
 
     async fn send(
@@ -213,6 +228,7 @@ impl Inbound {
         let _ = record.set(Record::begin(series, begin));
         allowed?;
         headers::check_size(asked.size, worker.header_list())?;
+        self.allowance.take(&head, begin)?;
 
         let deadline = match timeout {
             Timeout::None => None,
@@ -231,6 +247,14 @@ impl Inbound {
         } else if let attempt @ 1.. = attempt(&head) {
             tracestate::put(&mut head.headers, &tracestate::Hop { deadline: None, attempt });
         }
+        let mut begin = begin;
+        if let Some(fault) = self.fault(&head) {
+            let injected = inject::apply(&fault.injection, INJECTED_BY);
+            let injected = control.until(deadline, Box::pin(injected)).await?;
+            if injected.ok_or_else(|| expired("in an injected delay"))?? {
+                begin = Instant::now();
+            }
+        }
         let app = worker.app()?;
         let place = worker.admission.enter(head.uri.path(), begin);
         let place = control.until(deadline, place).await?;
@@ -245,6 +269,13 @@ impl Inbound {
         };
         let attempt = Attempt::new(app.whom.clone(), upload, answer, None);
         Ok(Box::new(Exchange::new(attempt, control, limits, None)))
+    }
+
+    /// What is injected into a call like this.
+    fn fault(&self, head: &Parts) -> Option<&FaultRule> {
+        let rules = self.worker.config.inbound.as_ref()?.faults.as_slice();
+        let mut own = self.faults.iter().filter_map(|at| rules.get(*at));
+        own.find(|rule| rule.matches.route.covers(head))
     }
 
     /// Whether the peer may call; judged anew only by other intentions.

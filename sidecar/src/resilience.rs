@@ -11,6 +11,7 @@ pub mod bucket;
 pub mod budget;
 pub mod gradient;
 pub mod in_flight;
+pub mod inject;
 pub mod moment;
 pub mod outcome;
 pub mod quantile;

@@ -30,6 +30,7 @@ use crate::inbound::Refused;
 use crate::inbound::admission::{Admission, Gate};
 use crate::inbound::app::{App, ToApp};
 use crate::inbound::authorize::Intentions;
+use crate::inbound::rate::Rates;
 use crate::outbound::endpoint::Count;
 use crate::outbound::fallback::answers::{Answers, Bounds};
 use crate::outbound::mesh::{Mesh, ToEndpoint};
@@ -61,6 +62,8 @@ pub struct Shared {
     gate: OnceLock<Arc<Gate>>,
     /// Good answers for when there is none.
     answers: OnceLock<Arc<Answers>>,
+    /// How many calls callers may make.
+    rates: OnceLock<Arc<Rates>>,
 }
 
 impl Shared {
@@ -74,6 +77,7 @@ impl Shared {
             demand,
             gate: OnceLock::new(),
             answers: OnceLock::new(),
+            rates: OnceLock::new(),
         })
     }
 
@@ -111,6 +115,8 @@ pub struct Worker {
     pub outbound_settings: Rc<serve::Settings>,
     /// Places for calls to the app.
     pub admission: Rc<Admission>,
+    /// How many calls callers may make.
+    pub rates: Arc<Rates>,
     app: Option<App>,
     intentions: RefCell<Option<Arc<Intentions>>>,
     upstreams: RefCell<HashMap<ServiceName, Rc<Upstream>, FastHash>>,
@@ -180,6 +186,8 @@ impl Worker {
         let concurrency = config.inbound.as_ref().map(|inbound| inbound.concurrency.clone());
         let gate = || Arc::new(Gate::new(&concurrency.unwrap_or_default()));
         let admission = Admission::new(shared.gate.get_or_init(gate).clone());
+        let rates = || Arc::new(Rates::new(config.inbound.as_ref()));
+        let rates = shared.rates.get_or_init(rates).clone();
         let handshakes = Semaphore::new(limits.handshakes.get());
         let limit = limits.kept_requests.bytes() as usize;
         let answers = || {
@@ -198,6 +206,7 @@ impl Worker {
             inbound_settings: Rc::new(from_mesh),
             outbound_settings: Rc::new(from_app),
             admission,
+            rates,
             app,
             intentions: RefCell::default(),
             upstreams: RefCell::default(),

@@ -17,6 +17,8 @@ mod path {
     mod flow;
     mod hops;
     mod http1;
+    mod inject;
+    mod rate;
     mod retries;
     mod shed;
     mod spread;

@@ -49,6 +49,10 @@ pub struct Reporter {
 impl Reporter {
     /// A call ended with this fault.
     pub fn fault(&self, fault: &Fault) {
+        if fault.is_injected() {
+            // As the app's own status would be: no reason of ours, and counted with the call.
+            return tracing::debug!(direction = self.direction.label(), peer = %self.peer, "{fault}");
+        }
         self.shard.fault(self.direction, &self.peer, fault.reason.as_str());
         tracing::debug!(direction = self.direction.label(), peer = %self.peer, "{fault}");
     }

@@ -1,6 +1,7 @@
 //! What an answer's status says, where no message came with it: whether the endpoint is well, and
 //! whether the call may be sent again.
 
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName};
 use tonic::Code;
 
@@ -32,10 +33,14 @@ impl Told {
             return Self { code, reason: None, pushback: None, message: None };
         }
         let reason = headers.get(&REASON_HEADER).filter(|_| answered.has_reason);
+        let reason = reason.and_then(|name| Reason::named(name.as_bytes()));
+        // What a caller over its rate is told where it is no gRPC.
+        let is_rate = reason == Some(Reason::Overloaded) && headers.contains_key(RETRY_AFTER);
+        let code = code.or(is_rate.then_some(Code::ResourceExhausted));
         let message = headers.get(&MESSAGE).and_then(|message| message.to_str().ok());
         Self {
             code,
-            reason: reason.and_then(|name| Reason::named(name.as_bytes())),
+            reason,
             pushback: headers.get(&PUSHBACK).map(|value| Pushback::parse(value.as_bytes())),
             message: message.map(Box::from),
         }

@@ -12,6 +12,7 @@ use super::amount::whole;
 use super::balance::{Balance, HashKeys, Weight};
 use super::calling::{BreakerKeys, BudgetKeys, HedgeKeys, RetryKeys};
 use super::fallback::RungKeys;
+use super::inbound::{InboundFaultKeys, RateKeys};
 use super::{
     AdminAddr, AdvertiseAddr, AgentAddr, AppAddr, AppProtocol, Concurrency, Count, DefaultAction,
     Drain, EndpointAddr, InboundAddr, InstanceId, Limits, Log, OutboundAddr, ServiceName, Timeout,
@@ -93,6 +94,13 @@ pub(super) struct InboundKeys {
     pub(super) advertise: Option<AdvertiseAddr>,
     /// How many calls the app gets at a time.
     pub(super) concurrency: Concurrency,
+    /// How many calls callers may make; all rules that match count.
+    pub(super) rate: Vec<RateKeys>,
+    /// So many pairs of a caller and a rule `per_caller` are told apart; what is one too many shares
+    /// a limit with its like.
+    pub(super) rate_buckets: Count,
+    /// Faults that calls meet on purpose; the first match wins.
+    pub(super) fault: Vec<InboundFaultKeys>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -281,7 +289,14 @@ impl Default for Keys {
 
 impl Default for InboundKeys {
     fn default() -> Self {
-        Self { listen: InboundAddr::DEFAULT, advertise: None, concurrency: Concurrency::default() }
+        Self {
+            listen: InboundAddr::DEFAULT,
+            advertise: None,
+            concurrency: Concurrency::default(),
+            rate: Vec::new(),
+            rate_buckets: Count::new(10_000),
+            fault: Vec::new(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::{Advertise, AgentAddr, Authorization, Config, Inbound, Limits, Runtim
 
 mod identity;
 mod inbound;
+mod matching;
 mod ports;
 mod service;
 mod upstreams;
@@ -74,12 +75,15 @@ impl Resolver<'_> {
     }
 
     fn inbound(&mut self, keys: &Keys) -> Option<Inbound> {
+        let (rates, faults) = (self.rates(&keys.inbound), self.faults(&keys.inbound));
         let Some(app) = keys.service.app else {
             if !self.is_set("service.app") {
                 for key in [
                     "inbound.listen",
                     "inbound.advertise",
                     "inbound.concurrency",
+                    "inbound.rate",
+                    "inbound.fault",
                     "service.protocol",
                 ] {
                     if self.is_set(key) {
@@ -117,6 +121,9 @@ impl Resolver<'_> {
             listen: keys.inbound.listen,
             advertise,
             concurrency: keys.inbound.concurrency.clone(),
+            rates,
+            rate_buckets: keys.inbound.rate_buckets,
+            faults,
         })
     }
 

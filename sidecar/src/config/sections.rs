@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AdvertiseAddr, AppAddr, Concurrency, Count, InboundAddr, InstanceId, ServiceName, Size,
-    Timeout, Wait, Weight,
+    AdvertiseAddr, AppAddr, Concurrency, Count, FaultRule, InboundAddr, InstanceId, RateRule,
+    ServiceName, Size, Timeout, Wait, Weight,
 };
 
 /// Who this sidecar stands beside.
@@ -53,6 +53,12 @@ pub struct Inbound {
     pub advertise: Advertise,
     /// How many calls the app gets at a time.
     pub concurrency: Concurrency,
+    /// How many calls callers may make; all rules that match count.
+    pub rates: Vec<RateRule>,
+    /// So many pairs of a caller and a rule `per_caller` are told apart.
+    pub rate_buckets: Count,
+    /// The faults that calls meet on purpose; the first match wins.
+    pub faults: Vec<FaultRule>,
 }
 
 /// What an app speaks.

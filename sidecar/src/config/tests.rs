@@ -9,6 +9,7 @@ use super::*;
 
 mod fallback;
 mod files;
+mod inbound;
 
 /// What is wrong with a config file's text.
 fn problems(text: &str) -> String {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use certs::SpiffeId;
+use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 
 use super::{
@@ -98,6 +99,21 @@ pub struct RouteMatch {
     pub path: PathMatch,
     /// Headers that must be there with exactly this value.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl RouteMatch {
+    /// Whether a request is one of them.
+    pub fn covers(&self, head: &Parts) -> bool {
+        let path = match &self.path {
+            PathMatch::Any => true,
+            PathMatch::Exact(exact) => head.uri.path() == exact,
+            PathMatch::Prefix(prefix) => head.uri.path().starts_with(prefix),
+        };
+        let has = |(name, value): &(HeaderName, HeaderValue)| {
+            head.headers.get_all(name).iter().any(|v| v == value)
+        };
+        path && self.headers.iter().all(has)
+    }
 }
 
 /// Which paths a route is for.

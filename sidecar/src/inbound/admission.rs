@@ -20,7 +20,7 @@ use self::queue::{Queue, Waiting};
 use crate::config::Concurrency;
 use crate::fault::{Fault, Reason};
 use crate::resilience::gradient::{Bounds, Gradient};
-use crate::resilience::moment::Moment;
+use crate::resilience::moment::Clock;
 
 /// While few calls are in flight, one of so many is measured; a power of two.
 const SAMPLED: u32 = 8;
@@ -36,7 +36,7 @@ pub struct Gate {
     queue_timeout: Duration,
     /// Tells methods apart; of the process, as what is learned of them is.
     hash: RandomState,
-    origin: Instant,
+    clock: Clock,
 }
 
 impl Gate {
@@ -55,7 +55,7 @@ impl Gate {
             queue: Queue::new(config.queue.get(), config.queue_timeout.duration() / 2),
             queue_timeout: config.queue_timeout.duration(),
             hash: RandomState::default(),
-            origin: Instant::now(),
+            clock: Clock::new(Instant::now()),
         }
     }
 
@@ -78,10 +78,6 @@ impl Gate {
         if !self.queue.is_empty() {
             self.queue.admit(|| self.enter().is_some());
         }
-    }
-
-    fn moment(&self, at: Instant) -> Moment {
-        Moment::after_origin(at.saturating_duration_since(self.origin))
     }
 }
 
@@ -166,7 +162,7 @@ impl Place {
             let now = Instant::now();
             let took = now.saturating_duration_since(self.begin);
             let in_flight = gate.in_flight.load(Ordering::Relaxed);
-            learned.record(method, took, in_flight, gate.moment(now));
+            learned.record(method, took, in_flight, gate.clock.moment(now));
         }
     }
 }

@@ -7,7 +7,7 @@ use http::request::Parts;
 
 use super::method::Method;
 use crate::call::headers::{Asked, Dialect};
-use crate::config::{Calling, PathMatch, Route, RouteMatch, Rung, ServiceName, Upstream};
+use crate::config::{Calling, Rung, ServiceName, Upstream};
 use crate::fault::{Fault, Reason};
 use crate::resilience::balance;
 
@@ -104,13 +104,13 @@ fn kebab(name: &str) -> String {
 
 /// What a request's caller gets once the upstream has failed; empty: the failure.
 pub fn fallback<'a>(upstream: &'a Upstream, head: &Parts) -> &'a [Rung] {
-    let route = upstream.routes.iter().find(|route| matches(route, head));
+    let route = upstream.routes.iter().find(|route| route.matches.covers(head));
     route.map_or(&[], |route| &route.fallback)
 }
 
 /// How a request is sent: as its route says, else as the upstream.
 pub fn calling<'a>(upstream: &'a Upstream, head: &Parts) -> &'a Calling {
-    let route = upstream.routes.iter().find(|route| matches(route, head));
+    let route = upstream.routes.iter().find(|route| route.matches.covers(head));
     route.map_or(&upstream.calling, |route| &route.calling)
 }
 
@@ -119,7 +119,7 @@ pub fn hash(upstream: &Upstream, head: &Parts) -> Option<u64> {
     if !upstream.hashes() {
         return None;
     }
-    let route = upstream.routes.iter().find(|route| matches(route, head))?;
+    let route = upstream.routes.iter().find(|route| route.matches.covers(head))?;
     let value = head.headers.get(&route.hash.as_ref()?.header)?;
     Some(balance::hash(value.as_bytes()))
 }
@@ -130,16 +130,6 @@ pub fn is_idempotent(calling: &Calling, method: &Method, asked: &Asked, head: &P
     calling.is_idempotent.unwrap_or_else(|| {
         method.is_idempotent() || (asked.dialect == Dialect::Http && head.method.is_idempotent())
     })
-}
-
-fn matches(Route { matches: RouteMatch { path, headers }, .. }: &Route, head: &Parts) -> bool {
-    let path_matches = match path {
-        PathMatch::Any => true,
-        PathMatch::Exact(exact) => head.uri.path() == exact,
-        PathMatch::Prefix(prefix) => head.uri.path().starts_with(prefix),
-    };
-    path_matches
-        && headers.iter().all(|(name, value)| head.headers.get_all(name).iter().any(|v| v == value))
 }
 
 #[cfg(test)]

@@ -47,6 +47,8 @@ impl Outcome {
     /// Of an answer: a status, and a reason where the peer's sidecar made it.
     pub fn of_answer(code: Option<Code>, reason: Option<Reason>) -> Self {
         match (code, reason) {
+            // It refuses this caller, and works.
+            (Some(Code::ResourceExhausted), Some(Reason::Overloaded)) => Outcome::Good,
             // The status says whether it was one call's stream or the connection.
             (Some(code), None | Some(Reason::UpstreamReset)) => Self::of_status(code),
             (_, Some(reason)) => Self::of_reason(reason),
@@ -108,6 +110,8 @@ impl Failure {
     /// strips its app's own, so the reason can be believed.
     pub fn of_answer(code: Code, reason: Option<Reason>) -> Self {
         match reason {
+            // A caller over its rate would be so anywhere else, too.
+            Some(Reason::Overloaded) if code == Code::ResourceExhausted => Failure::Answered(code),
             Some(Reason::AppUnreachable | Reason::Overloaded | Reason::Draining) => {
                 Failure::Undelivered
             }
@@ -119,7 +123,10 @@ impl Failure {
 impl From<&Fault> for Failure {
     /// Of this sidecar's own fault.
     fn from(fault: &Fault) -> Self {
+        let code = fault.code();
         match (fault.reason, fault.delivery) {
+            _ if fault.is_injected() => Failure::Answered(code),
+            (Reason::Overloaded, _) if code == Code::ResourceExhausted => Failure::Answered(code),
             (
                 Reason::NoRoute
                 | Reason::NoEndpoints
@@ -136,9 +143,7 @@ impl From<&Fault> for Failure {
             ) => Failure::Final,
             (_, Delivery::No) => Failure::Undelivered,
             (Reason::UpstreamReset, Delivery::Maybe | Delivery::Yes) => Failure::Reset,
-            (_, Delivery::Maybe | Delivery::Yes) => {
-                Failure::Answered(Code::from(fault.code() as i32))
-            }
+            (_, Delivery::Maybe | Delivery::Yes) => Failure::Answered(code),
         }
     }
 }
@@ -177,5 +182,22 @@ mod tests {
         assert_eq!(of(Some(Reason::Draining)), Failure::Undelivered);
         assert_eq!(of(Some(Reason::UpstreamReset)), Failure::Answered(Code::Unavailable));
         assert_eq!(of(None), Failure::Answered(Code::Unavailable));
+    }
+
+    #[test]
+    fn a_caller_over_its_rate_is_neither_sent_elsewhere_nor_held_against_the_endpoint() {
+        let (code, reason) = (Code::ResourceExhausted, Some(Reason::Overloaded));
+        assert_eq!(Failure::of_answer(code, reason), Failure::Answered(code));
+        assert_eq!(Outcome::of_answer(Some(code), reason), Outcome::Good);
+        let fault = Fault::rate_limited("", std::time::Duration::from_secs(1));
+        assert_eq!(Failure::from(&fault), Failure::Answered(code));
+        assert_eq!(Outcome::of_fault(&fault), Outcome::Good);
+    }
+
+    #[test]
+    fn an_injected_fault_is_judged_as_the_apps_own() {
+        let fault = Fault::injected(Code::Internal, "");
+        assert_eq!(Failure::from(&fault), Failure::Answered(Code::Internal));
+        assert_eq!(Outcome::of_fault(&fault), Outcome::of_status(Code::Internal));
     }
 }

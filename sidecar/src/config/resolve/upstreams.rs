@@ -6,19 +6,17 @@ mod fallback;
 use std::sync::Arc;
 
 use certs::SpiffeId;
-use http::{HeaderName, HeaderValue};
 
 use descriptors::Described;
 use fallback::Subject;
 
 use super::Resolver;
+use super::matching::route_match;
 use crate::config::balance::HashKeys;
 use crate::config::keys::{Keys, MatchKeys, RouteKeys, UpstreamKeys};
-use crate::config::problem::Problem;
-use crate::config::tree::Value;
 use crate::config::{
-    Balance, Calling, Endpoints, HashOn, HedgeAfter, PathMatch, Route, RouteMatch, ServiceName,
-    Upstream, Upstreams,
+    Balance, Calling, Endpoints, HashOn, HedgeAfter, Route, RouteMatch, ServiceName, Upstream,
+    Upstreams,
 };
 use crate::resilience::breaker::Trip;
 
@@ -174,75 +172,12 @@ impl Section<'_, '_> {
     }
 
     fn matches(&mut self, at: usize, keys: &MatchKeys) -> RouteMatch {
-        let path = match (&keys.path, &keys.prefix) {
-            (None, None) => PathMatch::Any,
-            (Some(path), None) => PathMatch::Exact(path.clone()),
-            (None, Some(prefix)) => PathMatch::Prefix(prefix.clone()),
-            (Some(_), Some(_)) => {
-                self.route_problem(
-                    at,
-                    "match",
-                    "found path and prefix in one match, expected one of them".into(),
-                );
-                PathMatch::Any
-            }
-        };
-        if let PathMatch::Exact(text) | PathMatch::Prefix(text) = &path
-            && !text.starts_with('/')
-        {
-            self.route_problem(
-                at,
-                "match",
-                format!("found the path {text:?}, expected one that begins with \"/\""),
-            );
-        }
-        let headers = keys.headers.iter().filter_map(|(name, value)| {
-            match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-                (Ok(name), Ok(value)) => Some((name, value)),
-                (Err(_), _) => {
-                    self.route_problem(
-                        at,
-                        "match",
-                        format!("found {name:?}, expected a header's name"),
-                    );
-                    None
-                }
-                (_, Err(_)) => {
-                    self.route_problem(
-                        at,
-                        "match",
-                        format!("found {value:?}, expected a header's value"),
-                    );
-                    None
-                }
-            }
-        });
-        RouteMatch { headers: headers.collect(), path }
+        route_match(keys, &mut |message| self.route_problem(at, "match", message))
     }
 
     /// A problem with a key of one route, at that key's own line.
     fn route_problem(&mut self, at: usize, key: &str, message: String) {
-        let place = self.key("route");
-        let route = match self.resolver.find(&place).map(|node| &node.value) {
-            // What was refused is no longer among the keys, so it does not count.
-            Some(Value::List(routes)) => {
-                let mut kept = routes
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, route)| !matches!(route.value, Value::Refused));
-                kept.nth(at)
-            }
-            _ => None,
-        };
-        let (key, node) = match route {
-            Some((at, route)) => {
-                let node = route.find(key.split('.')).or(Some(route));
-                (format!("{place}[{at}].{key}"), node)
-            }
-            None => (place, None),
-        };
-        let origin = node.and_then(|node| node.origin.clone());
-        self.resolver.problems.push(Problem { origin, key, message });
+        self.resolver.problem_in(&self.key("route"), at, key, message);
     }
 
     fn key(&self, key: &str) -> String {
