@@ -113,7 +113,8 @@ async fn the_callers_sidecar_neither_sends_it_again_nor_rests_the_endpoint() {
     }
     // Each was asked once: 39 refusals for 39 calls.
     let metrics = Mesh::scrape(&mesh.echo_metrics);
-    let refused = "outrigger_faults_total{direction=\"inbound\",service=\"echo\",peer=\"web\",reason=\"overloaded\"} 39";
+    let refused =
+        "outrigger_faults_total{direction=\"inbound\",peer=\"web\",reason=\"overloaded\"} 39";
     assert!(metrics.contains(refused), "{metrics}");
     sleep(Duration::from_secs(1)).await;
     assert_eq!(passed(&mut client, 1).await, 1);
