@@ -16,13 +16,16 @@ use crate::fault::Fault;
 use crate::resilience::bucket::Bucket;
 use crate::resilience::moment::{Clock, Moment};
 
+/// A rule and a caller.
+type Pair = (usize, Box<str>);
+
 /// The buckets, as all workers of a process share them.
 #[derive(Debug)]
 pub struct Rates {
     rules: Vec<RateRule>,
     /// One for each rule: everybody's, or that of the callers for whom there is no place.
     common: Vec<Arc<Bucket>>,
-    callers: Mutex<HashMap<(usize, Box<str>), Arc<Bucket>>>,
+    callers: Mutex<HashMap<Pair, Arc<Bucket>>>,
     most: usize,
     clock: Clock,
 }
