@@ -11,6 +11,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request, Response};
+use outrigger::discovery::methods::Methods;
 use outrigger::discovery::snapshot::Upstream;
 use tokio::time::Instant;
 
@@ -328,4 +329,24 @@ async fn other_routes_have_no_fallback_and_what_is_no_grpc_has_none() {
         Request::post(format!("http://echo{PATH}")).header("content-type", "application/json");
     let answer = client.call(json.body(()).unwrap(), b"asked").await.unwrap();
     assert_eq!(mark(&answer), None);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_method_is_sent_again_as_its_descriptors_say_also_where_they_say_so_later() {
+    let mesh = Mesh::with_caller("[hedge]\nafter = \"never\"\n[breaker]\nconsecutive = 100");
+    let (does, seen) = (Rc::new(Cell::new(Does::Says(14))), Seen::default());
+    serve(&mesh, "echo", inbound_address(), &does, &seen);
+    let mut client = mesh.client().await;
+    let mut sent = async |method: &str| {
+        let before = seen.borrow().len();
+        let uri = format!("http://echo/user.v1.UserService/{method}");
+        client.call(request().uri(uri).body(()).unwrap(), b"asked").await.unwrap();
+        seen.borrow().len() - before
+    };
+    assert_eq!(sent("GetUser").await, 1, "nothing is known yet");
+    let methods = Methods::of_set(proto::FILE_DESCRIPTOR_SET).unwrap();
+    mesh.web.set_methods("echo", Arc::new(methods));
+    assert_eq!((sent("GetUser").await, sent("CreateUser").await), (3, 1));
+    mesh.web.set_methods("echo", Arc::default());
+    assert_eq!(sent("GetUser").await, 1);
 }
