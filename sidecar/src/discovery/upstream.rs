@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use certs::{ConsulWorkload, Identity, SpiffeId};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Control;
@@ -90,7 +91,18 @@ impl Control {
                 continue;
             }
             let previous = published.as_ref().map(|(.., snapshot)| &**snapshot);
-            let snapshot = Arc::new(snapshot(&self.config, previous, &name, endpoints, &own));
+            let mut snapshot = snapshot(&self.config, previous, &name, endpoints, &own);
+            if self.config.upstreams.of(&name).hashes() {
+                // For thousands it takes long: other watches go on meanwhile.
+                match spawn_blocking(|| snapshot.hashed()).await {
+                    Ok(hashed) => snapshot = hashed,
+                    Err(e) => {
+                        tracing::error!(upstream = %name, "no table of hashes: {e}");
+                        continue;
+                    }
+                }
+            }
+            let snapshot = Arc::new(snapshot);
             let (available, critical) = (endpoints.available.len(), snapshot.critical);
             tracing::info!(upstream = %name, available, critical, "endpoints");
             let count = |state, n| self.metrics.endpoints(name.as_str(), state, n);
@@ -156,8 +168,7 @@ fn snapshot(
         Some(Found { address: located.address, identity, sni, weight, is_near })
     });
     let critical = endpoints.critical.len();
-    let snapshot = Upstream::succeed(previous, name.as_str().into(), found, critical).within(zones);
-    if upstream.hashes() { snapshot.hashed() } else { snapshot }
+    Upstream::succeed(previous, name.as_str().into(), found, critical).within(zones)
 }
 
 /// How the weight lies; endpoints that say no zone are together in one.
@@ -230,13 +241,12 @@ mod tests {
         let all = snapshot("");
         assert_eq!(all.zones, Zones { near: 100, far: 300, count: 4 });
         assert_eq!(all.endpoints.len(), 100);
-        assert!(all.endpoints.iter().all(|one| one.weight == 2) && all.table.is_none());
+        assert!(all.endpoints.iter().all(|one| one.weight == 2));
         let few = snapshot("[upstreams.order]\nsubset = 8");
         assert_eq!(few.endpoints.iter().filter(|one| one.is_near).count(), 6);
         assert_eq!((few.endpoints.len(), few.zones), (8, all.zones));
         let route = "[[upstreams.order.route]]\nhash = { header = \"x-user-id\" }";
         let hashed = snapshot(route);
         assert_eq!(hashed.endpoints.len(), 200, "callers agree on whom a hash points to");
-        assert!(hashed.table.is_some());
     }
 }

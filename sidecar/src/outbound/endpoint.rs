@@ -36,12 +36,18 @@ pub struct Endpoint {
     pub whom: Rc<str>,
     /// Its connections.
     pub pool: Rc<Pool>,
-    clock: Clock,
-    ewma: Cell<PeakEwma>,
-    in_flight: Cell<InFlight>,
+    speed: Speed,
     down: RefCell<Option<ConnectFault>>,
     /// What its last failure was, for people.
     failed: RefCell<Option<Box<str>>>,
+}
+
+/// What a choice asks of it, in one line of the cache.
+#[repr(align(64))]
+struct Speed {
+    clock: Clock,
+    ewma: Cell<PeakEwma>,
+    in_flight: Cell<InFlight>,
 }
 
 impl Endpoint {
@@ -55,13 +61,12 @@ impl Endpoint {
     ) -> Rc<Self> {
         let whom = format!("\"{service}\" at {}", of.address).into();
         let ewma = Cell::new(PeakEwma::new(now));
+        let speed = Speed { clock, ewma, in_flight: Cell::default() };
         Rc::new(Self {
             of,
             whom,
             pool,
-            clock,
-            ewma,
-            in_flight: Cell::default(),
+            speed,
             down: RefCell::default(),
             failed: RefCell::default(),
         })
@@ -74,38 +79,42 @@ impl Endpoint {
 
     /// This time, as its counts have it.
     pub fn moment(&self, at: Instant) -> Moment {
-        self.clock.moment(at)
+        self.speed.clock.moment(at)
     }
 
     /// What a call to it is expected to cost now, where it weighs `weight` times what is usual;
     /// lower is better.
     pub fn load(&self, weight: f64, now: Instant) -> f64 {
-        self.in_flight.get().load(self.ewma.get().cost(now), weight, self.clock.moment(now))
+        self.speed.in_flight.get().load(
+            self.speed.ewma.get().cost(now),
+            weight,
+            self.speed.clock.moment(now),
+        )
     }
 
     /// Whether what it has in flight is much older than its answers ever took of late.
     pub fn hangs(&self, now: Instant) -> bool {
-        let age = self.in_flight.get().mean_age(self.clock.moment(now));
-        age > HANGS && age.as_secs_f64() > HANGS_BY * self.ewma.get().seconds()
+        let age = self.speed.in_flight.get().mean_age(self.speed.clock.moment(now));
+        age > HANGS && age.as_secs_f64() > HANGS_BY * self.speed.ewma.get().seconds()
     }
 
     /// Has it answered so far as the test says.
     #[cfg(test)]
     pub fn learnt(&self, ewma: PeakEwma) {
-        self.ewma.set(ewma);
+        self.speed.ewma.set(ewma);
     }
 
     /// Has it one more call in flight.
     #[cfg(test)]
     pub fn waits(&self, since: Instant) {
-        let mut in_flight = self.in_flight.get();
-        in_flight.begin(self.clock.moment(since));
-        self.in_flight.set(in_flight);
+        let mut in_flight = self.speed.in_flight.get();
+        in_flight.begin(self.speed.clock.moment(since));
+        self.speed.in_flight.set(in_flight);
     }
 
     /// What its breaker does.
     pub fn breaker(&self, now: Instant) -> State {
-        self.of.state.breaker.state(self.clock.moment(now))
+        self.of.state.breaker.state(self.speed.clock.moment(now))
     }
 
     /// What its last failure was, in words.
@@ -166,9 +175,9 @@ impl Sent {
         begin: Instant,
         deadline: Option<Instant>,
     ) -> Self {
-        let mut in_flight = endpoint.in_flight.get();
-        in_flight.begin(endpoint.clock.moment(begin));
-        endpoint.in_flight.set(in_flight);
+        let mut in_flight = endpoint.speed.in_flight.get();
+        in_flight.begin(endpoint.speed.clock.moment(begin));
+        endpoint.speed.in_flight.set(in_flight);
         let (permit, in_flight) = (Some(permit), Some(count));
         Self { upstream, endpoint, method, begin, deadline, permit, in_flight }
     }
@@ -213,18 +222,18 @@ impl Sent {
             self.method.answered(took);
         }
         let took = if failed { took.max(PENALTY) } else { took };
-        let mut ewma = self.endpoint.ewma.get();
+        let mut ewma = self.endpoint.speed.ewma.get();
         ewma.observe(took, now);
-        self.endpoint.ewma.set(ewma);
+        self.endpoint.speed.ewma.set(ewma);
     }
 
     /// It waits no more. Returns whether it had.
     fn leave(&mut self) -> bool {
         let waited = self.in_flight.take().is_some();
         if waited {
-            let mut in_flight = self.endpoint.in_flight.get();
-            in_flight.end(self.endpoint.clock.moment(self.begin));
-            self.endpoint.in_flight.set(in_flight);
+            let mut in_flight = self.endpoint.speed.in_flight.get();
+            in_flight.end(self.endpoint.speed.clock.moment(self.begin));
+            self.endpoint.speed.in_flight.set(in_flight);
         }
         waited
     }

@@ -37,9 +37,9 @@ enum Standing {
     Resting(usize),
 }
 
-/// One endpoint.
-pub(super) struct Member {
-    pub(super) endpoint: Rc<Endpoint>,
+/// What is known of one endpoint.
+#[derive(Clone, Copy)]
+struct Member {
     weight: u16,
     tier: Tier,
     standing: Standing,
@@ -50,7 +50,11 @@ pub(super) struct Member {
 /// All of them.
 #[derive(Default)]
 pub(super) struct Members {
-    all: Slab<Member>,
+    /// Apart from what is known of them: a choice among thousands looks at as little memory as it
+    /// can.
+    all: Slab<Rc<Endpoint>>,
+    /// By the same slots.
+    facts: Vec<Member>,
     by_key: HashMap<u64, u32, FastHash>,
     by_endpoint: HashMap<*const Endpoint, u32, FastHash>,
     tiers: [Weighted; 3],
@@ -71,11 +75,14 @@ impl Members {
         let mut kept: HashMap<_, _> = before
             .all
             .into_iter()
-            .map(|(_, one)| ((one.endpoint.of.address, one.endpoint.of.identity.clone()), one))
+            .map(|(slot, one)| ((one.of.address, one.of.identity.clone()), (slot, one)))
             .collect();
         for of in &next.endpoints {
             let (endpoint, is_down, since) = match kept.remove(&(of.address, of.identity.clone())) {
-                Some(one) => (one.endpoint, one.standing == Standing::Down, one.since),
+                Some((slot, one)) => {
+                    let facts = before.facts[slot];
+                    (one, facts.standing == Standing::Down, facts.since)
+                }
                 None => (make(of), false, fresh),
             };
             let slot = self.add(of, endpoint, since);
@@ -97,8 +104,8 @@ impl Members {
         }
         for of in next.change.new.iter().filter_map(|at| next.endpoints.get(*at)) {
             match self.remove(of.key) {
-                Some(before) => {
-                    let slot = self.add(of, before.endpoint, before.since);
+                Some((endpoint, before)) => {
+                    let slot = self.add(of, endpoint, before.since);
                     if before.standing == Standing::Down {
                         self.stand(slot, Standing::Down);
                     }
@@ -119,36 +126,37 @@ impl Members {
             (_, true) => Tier::Near,
             (_, false) => Tier::Far,
         };
-        let member = Member {
-            endpoint: endpoint.clone(),
-            weight: of.weight,
-            tier,
-            standing: Standing::In,
-            since,
-        };
+        let member = Member { weight: of.weight, tier, standing: Standing::In, since };
+        let address = Rc::as_ptr(&endpoint);
+        let slot = self.all.insert(endpoint);
+        match self.facts.get_mut(slot) {
+            Some(facts) => *facts = member,
+            None => self.facts.push(member),
+        }
         // Slots are as few as endpoints: far from the end of the range.
-        let slot = self.all.insert(member) as u32;
+        let slot = slot as u32;
         self.by_key.insert(of.key, slot);
-        self.by_endpoint.insert(Rc::as_ptr(&endpoint), slot);
+        self.by_endpoint.insert(address, slot);
         self.known[tier as usize] += u64::from(of.weight);
         self.tiers[tier as usize].insert(slot, of.weight);
         self.warming += usize::from(since.is_some());
         slot
     }
 
-    fn remove(&mut self, key: u64) -> Option<Member> {
+    fn remove(&mut self, key: u64) -> Option<(Rc<Endpoint>, Member)> {
         let slot = self.by_key.remove(&key)?;
+        let member = *self.facts.get(slot as usize)?;
         self.stand(slot, Standing::Down);
-        let member = self.all.try_remove(slot as usize)?;
-        self.by_endpoint.remove(&Rc::as_ptr(&member.endpoint));
+        let endpoint = self.all.try_remove(slot as usize)?;
+        self.by_endpoint.remove(&Rc::as_ptr(&endpoint));
         self.known[member.tier as usize] -= u64::from(member.weight);
         self.warming -= usize::from(member.since.is_some());
-        Some(member)
+        Some((endpoint, member))
     }
 
     /// Moves one from one standing to another.
     fn stand(&mut self, slot: u32, next: Standing) {
-        let Some(member) = self.all.get_mut(slot as usize) else { return };
+        let Some(member) = self.facts.get_mut(slot as usize) else { return };
         let before = std::mem::replace(&mut member.standing, next);
         let (tier, weight) = (member.tier as usize, member.weight);
         match before {
@@ -157,7 +165,7 @@ impl Members {
             Standing::Resting(at) => {
                 self.resting.swap_remove(at);
                 if let Some(moved) = self.resting.get(at) {
-                    let moved = &mut self.all[*moved as usize];
+                    let moved = &mut self.facts[*moved as usize];
                     moved.standing = Standing::Resting(at);
                 }
             }
@@ -178,7 +186,7 @@ impl Members {
 
     /// Its breaker opened.
     pub(super) fn rest(&mut self, slot: u32) {
-        if self.all.get(slot as usize).is_some_and(|one| one.standing == Standing::In) {
+        if self.facts.get(slot as usize).is_some_and(|one| one.standing == Standing::In) {
             self.stand(slot, Standing::Resting(self.resting.len()));
         }
     }
@@ -187,14 +195,14 @@ impl Members {
     pub(super) fn back(&mut self, endpoint: &Rc<Endpoint>, now: Instant) {
         let Some(slot) = self.slot(endpoint) else { return };
         self.stand(slot, Standing::In);
-        if self.all[slot as usize].since.replace(now).is_none() {
+        if self.facts[slot as usize].since.replace(now).is_none() {
             self.warming += 1;
         }
     }
 
     /// It has warmed up.
     pub(super) fn warm(&mut self, slot: u32) {
-        if let Some(member) = self.all.get_mut(slot as usize)
+        if let Some(member) = self.facts.get_mut(slot as usize)
             && member.since.take().is_some()
         {
             self.warming -= 1;
@@ -203,7 +211,7 @@ impl Members {
 
     /// Since when it warms up.
     pub(super) fn since(&self, slot: u32) -> Option<Instant> {
-        self.all.get(slot as usize)?.since
+        self.facts.get(slot as usize)?.since
     }
 
     /// Whether some warm up while others do not.
@@ -225,13 +233,13 @@ impl Members {
     }
 
     pub(super) fn at(&self, slot: u32) -> &Rc<Endpoint> {
-        &self.all[slot as usize].endpoint
+        &self.all[slot as usize]
     }
 
     /// The one with this key in the snapshot, where calls are drawn from it.
     pub(super) fn drawn(&self, key: u64) -> Option<u32> {
         let slot = *self.by_key.get(&key)?;
-        let member = self.all.get(slot as usize)?;
+        let member = self.facts.get(slot as usize)?;
         (member.standing == Standing::In).then_some(slot)
     }
 
@@ -242,7 +250,7 @@ impl Members {
 
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Rc<Endpoint>> {
-        self.all.iter().map(|(_, member)| &member.endpoint)
+        self.all.iter().map(|(_, endpoint)| endpoint)
     }
 
     /// How many.
