@@ -188,20 +188,23 @@ async fn where_the_queue_is_full_the_oldest_is_refused_at_once() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_call_that_is_cancelled_while_it_waits_makes_room_for_another() {
-    let mesh = fixed("most = 1\nqueue = 1\nqueue_timeout = \"10s\"\n");
+    let mesh = fixed("most = 1\nqueue = 2\nqueue_timeout = \"10s\"\n");
     let seen = app_that_takes(&mesh, Duration::from_secs(1));
     let mut client = mesh.peer("web", &mesh.echo).await;
     let first = spawn(&mut client, "first");
+    sleep(Duration::from_millis(10)).await;
+    let waits = spawn(&mut client, "waits");
     sleep(Duration::from_millis(10)).await;
     let gone = client.open(request().header("x-name", "gone").body(()).unwrap());
     sleep(Duration::from_millis(10)).await;
     drop(gone);
     sleep(Duration::from_millis(10)).await;
-    // Were it still there, it would be the oldest, and refused; or this one be served after it.
+    // Were it still there, the queue would be full, and its oldest refused.
     let second = spawn(&mut client, "second");
     assert_eq!(first.await.unwrap().status, "0");
+    assert_eq!(waits.await.unwrap().status, "0");
     assert_eq!(second.await.unwrap().status, "0");
-    assert_eq!(*seen.names.borrow(), ["first", "second"]);
+    assert_eq!(*seen.names.borrow(), ["first", "waits", "second"]);
     // And none of them keeps a place.
     let third = spawn(&mut client, "third").await.unwrap();
     assert_eq!((third.status.as_str(), third.after.as_millis() / 1000), ("0", 1));
