@@ -203,6 +203,7 @@ impl Outbound {
             begin: context.begin,
             before,
             sent: Cell::new(0),
+            last: RefCell::default(),
             tried: RefCell::default(),
         };
         attempts.run(going).await

@@ -36,6 +36,8 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// The largest header list that goes on, in bytes.
     pub header_list: usize,
+    /// Its answer's status is HTTP's.
+    pub is_http: bool,
 }
 
 /// Why a call ended before its answer was whole.
@@ -216,8 +218,13 @@ impl Exchange {
         (self.hedge, self.is_hedge_due) = (None, false);
         self.answered = Answered::of(&parts.headers);
         let has_status = body.is_empty() && self.answered.status.is_some();
-        let told = (has_status || self.answered.has_reason)
-            .then(|| Told::of(&self.answered, &parts.headers));
+        let told = if has_status || self.answered.has_reason {
+            Some(Told::of(&self.answered, &parts.headers))
+        } else if self.limits.is_http {
+            Told::of_http(parts.status)
+        } else {
+            None
+        };
         self.attempt.headed(told.as_ref().is_some_and(|told| told.outcome() == Outcome::Down));
         self.set_told(told);
         let peek = peek && self.told.is_none() && self.answered.status.is_none();

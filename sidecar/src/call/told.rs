@@ -2,7 +2,7 @@
 //! whether the call may be sent again.
 
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, StatusCode};
 use tonic::Code;
 
 use super::headers::Answered;
@@ -44,6 +44,16 @@ impl Told {
             pushback: headers.get(&PUSHBACK).map(|value| Pushback::parse(value.as_bytes())),
             message: message.map(Box::from),
         }
+    }
+
+    /// Of an HTTP status that means the same as UNAVAILABLE ("HTTP to gRPC Status Code Mapping").
+    pub fn of_http(status: StatusCode) -> Option<Self> {
+        (Outcome::of_http(status) == Outcome::Down).then(|| Self {
+            code: Some(Code::Unavailable),
+            reason: None,
+            pushback: None,
+            message: Some(format!("HTTP {status}").into()),
+        })
     }
 
     /// What it says of the endpoint.

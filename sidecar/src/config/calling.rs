@@ -187,7 +187,7 @@ impl Serialize for Percent {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RetryKeys {
-    /// How often a call is sent, the first time counted; 1: never again.
+    /// How often a call is sent, the first time counted; 1: never again, nor to a second endpoint.
     pub(super) attempts: Option<Attempts>,
     /// The gRPC statuses after which an idempotent call is sent again.
     pub(super) on: Option<Vec<Status>>,

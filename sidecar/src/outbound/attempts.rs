@@ -63,7 +63,9 @@ pub(super) struct Attempts<'a> {
     pub(super) before: u32,
     /// How often it was sent.
     pub(super) sent: Cell<u32>,
-    /// Where it was sent to.
+    /// Where it was sent to last …
+    pub(super) last: RefCell<Option<Rc<Endpoint>>>,
+    /// … and before.
     pub(super) tried: RefCell<Vec<Rc<Endpoint>>>,
 }
 
@@ -172,6 +174,7 @@ impl Attempts<'_> {
             response: self.calling.timeout.limit().filter(|_| self.deadline.is_none()),
             idle: self.worker.idle_timeout(&self.asked.dialect),
             header_list: self.worker.header_list(),
+            is_http: self.asked.dialect == Dialect::Http,
         };
         let Some(control) = going.control.take() else { return Err(Ended::CallerGone) };
         let in_upstream = going.in_upstream.take();
@@ -201,6 +204,7 @@ impl Attempts<'_> {
         mut failed: Failed,
         is_retry: bool,
     ) -> Result<Next, Ended> {
+        self.leave();
         let (failure, pushback) = failed.failure();
         let attempt = retry::Attempt {
             sent: self.sent.get(),
@@ -314,6 +318,7 @@ impl Attempts<'_> {
             Some(kept) => kept.copy()?,
             None => Body::Empty,
         };
+        self.leave();
         let sent = self.sent.get();
         let most = self.calling.hedge.attempts.get();
         let allowance = &self.calling.policy.budget;
@@ -387,7 +392,7 @@ impl Attempts<'_> {
             };
             match leased {
                 Ok(lease) => {
-                    self.tried.borrow_mut().push(endpoint.clone());
+                    *self.last.borrow_mut() = Some(endpoint.clone());
                     return Ok(Place { lease, whom: endpoint.whom.clone(), sent });
                 }
                 Err(fault) if fault.stage == ConnectStage::Full => {
@@ -425,6 +430,11 @@ impl Attempts<'_> {
                 Err(Fault::from_h2(format_args!("{whom}"), &e))
             }
         }
+    }
+
+    /// The next endpoint is another one, where there is one.
+    fn leave(&self) {
+        self.tried.borrow_mut().extend(self.last.take());
     }
 
     fn count(&self, outcome: RetryOutcome) {
@@ -503,8 +513,11 @@ impl Failed {
 
 impl Copy {
     fn of(head: &Parts) -> Self {
-        let headers = head.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
-        Self { verb: head.method.clone(), uri: head.uri.clone(), headers: headers.collect() }
+        let mut headers = Vec::with_capacity(head.headers.len());
+        for (name, value) in &head.headers {
+            headers.push((name.clone(), value.clone()));
+        }
+        Self { verb: head.method.clone(), uri: head.uri.clone(), headers }
     }
 
     /// The head of a further attempt, before which so many came.

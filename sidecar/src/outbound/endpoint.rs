@@ -245,9 +245,14 @@ impl Drop for Sent {
             return;
         }
         let now = Instant::now();
-        let waited = self.in_flight.is_some();
-        // At least as slow as it was waited for.
-        self.observe(now, true);
+        let waited = self.leave();
+        // At least as slow as it was waited for; how quick it would have been is not known.
+        let took = now.saturating_duration_since(self.begin);
+        let mut ewma = self.endpoint.ewma.get();
+        if waited && took.as_secs_f64() > ewma.cost(now) {
+            ewma.observe(took, now);
+            self.endpoint.ewma.set(ewma);
+        }
         // Whoever gives up about when his time is up did so because of it.
         let allowed = self.deadline.map(|at| at.saturating_duration_since(self.begin));
         let is_late = allowed.is_some_and(|allowed| now - self.begin >= allowed.mul_f64(0.95));

@@ -226,6 +226,7 @@ impl Ladder<'_> {
             response: None,
             idle: None,
             header_list: self.screen.worker.header_list(),
+            is_http: false,
         };
         Ok(Box::new(Exchange::made(answer, control, limits)?))
     }

@@ -407,3 +407,29 @@ async fn a_budget_and_a_breaker_hold_for_all_workers_of_a_process() {
         assert_eq!(seen.borrow().len(), 6, "{workers} workers: one call asks for all of them");
     }
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_is_not_grpc_is_sent_again_where_http_calls_it_idempotent() {
+    for (verb, times) in [("GET", 2), ("POST", 1)] {
+        let mesh = Mesh::new();
+        let both = [inbound_address(), address("127.0.0.2:21000")];
+        mesh.endpoints(&both.map(|at| (at, "echo")));
+        let seen = Rc::new(RefCell::new(0));
+        for at in both {
+            let seen = seen.clone();
+            sidecar(&mesh, at, move |_request, mut respond| {
+                *seen.borrow_mut() += 1;
+                let status = if *seen.borrow() == 1 { 503 } else { 200 };
+                async move {
+                    let head = Response::builder().status(status).body(()).unwrap();
+                    let mut send = respond.send_response(head, false).unwrap();
+                    send.send_data(Bytes::from_static(b"said"), true).unwrap();
+                }
+            });
+        }
+        let request = Request::builder().method(verb).uri("http://echo/x").body(()).unwrap();
+        let answer = mesh.client().await.call(request, b"").await.unwrap();
+        assert_eq!(answer.body, b"said");
+        assert_eq!((answer.head.status() == 200, *seen.borrow()), (times == 2, times), "{verb}");
+    }
+}
