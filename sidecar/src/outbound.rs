@@ -29,7 +29,7 @@ use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Ended, Exchange};
 use crate::call::headers::{self, Asked, Dialect};
 use crate::call::record::{Record, Reporter};
-use crate::call::{http1, tracestate};
+use crate::call::{http1, inject, tracestate};
 use crate::config::ServiceName;
 use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
@@ -43,6 +43,9 @@ use attempts::{Attempts, Going};
 use endpoint::Count;
 use fallback::Ladder;
 use upstream::Upstream;
+
+/// Whose config injects a fault.
+const INJECTED_BY: &str = "the fault of a route in the config of the caller's sidecar";
 
 /// Serves one connection from the app; `fixed` is the listener's own upstream, where it has one.
 pub async fn connection(worker: Rc<Worker>, io: impl Io + 'static, fixed: Option<ServiceName>) {
@@ -183,6 +186,10 @@ impl Outbound {
                 format!("{limit} calls to \"{}\" wait for an answer already", upstream.name);
             Fault::undelivered(Reason::Overloaded, message)
         })?);
+        if let Some(injection) = route::fault(&upstream.config, &going.head) {
+            let injected = Box::pin(inject::apply(injection, INJECTED_BY));
+            going.until(deadline, &upstream.name, injected).await??;
+        }
         let head = &going.head;
         let calling = route::calling(&upstream.config, head);
         let call = retry::Call {

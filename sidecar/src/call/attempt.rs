@@ -236,6 +236,13 @@ impl Attempt {
         body
     }
 
+    /// Another attempt was answered before.
+    pub fn overtaken(mut self) {
+        if let Some(sent) = self.sent.take() {
+            sent.overtaken();
+        }
+    }
+
     /// The request is not sent again.
     pub fn forget(&mut self) {
         self.spent = None;

@@ -158,16 +158,6 @@ impl Exchange {
         &mut self.attempt
     }
 
-    /// The same call, sent anew.
-    pub fn again(&mut self, attempt: Attempt) {
-        self.attempt = attempt;
-        self.head = None;
-        self.answered = Answered::default();
-        (self.told, self.peek, self.hedge) = (None, None, None);
-        (self.is_lost, self.is_hedge_due) = (false, false);
-        self.timer.take_if(|wait| *wait != Wait::Deadline);
-    }
-
     /// What the next attempt needs: the worker's hand, the place in the upstream's count, and the
     /// request from its begin.
     pub fn into_rest(mut self) -> (Control, Option<Count>, Body) {
@@ -279,7 +269,8 @@ impl Exchange {
     /// # Errors
     /// `too_large`.
     pub fn answered_by(&mut self, attempt: Attempt, head: (Parts, Body)) -> Result<(), Ended> {
-        self.again(attempt);
+        std::mem::replace(&mut self.attempt, attempt).overtaken();
+        (self.told, self.peek, self.is_lost) = (None, None, false);
         let (parts, body) = head;
         Ok(self.arrived(parts, body, false)?)
     }

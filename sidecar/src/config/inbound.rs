@@ -93,6 +93,25 @@ pub(super) struct InboundFaultKeys {
     pub(super) abort: Option<Status>,
 }
 
+/// A fault that some of a route's calls meet on purpose, for people who test their services.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RouteFaultKeys {
+    /// Of a hundred calls, so many (1 to 100).
+    #[serde(deserialize_with = "percent")]
+    pub(super) percent: u8,
+    /// The call waits so long before it is sent.
+    pub(super) delay: Option<Wait>,
+    /// The call ends with this gRPC status instead of being sent.
+    pub(super) abort: Option<Status>,
+}
+
+impl Default for RouteFaultKeys {
+    fn default() -> Self {
+        Self { percent: 100, delay: None, abort: None }
+    }
+}
+
 impl Default for InboundFaultKeys {
     fn default() -> Self {
         Self { matches: InboundMatchKeys::default(), percent: 100, delay: None, abort: None }

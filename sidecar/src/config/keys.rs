@@ -12,7 +12,7 @@ use super::amount::whole;
 use super::balance::{Balance, HashKeys, Weight};
 use super::calling::{BreakerKeys, BudgetKeys, HedgeKeys, RetryKeys};
 use super::fallback::RungKeys;
-use super::inbound::{InboundFaultKeys, RateKeys};
+use super::inbound::{InboundFaultKeys, RateKeys, RouteFaultKeys};
 use super::{
     AdminAddr, AdvertiseAddr, AgentAddr, AppAddr, AppProtocol, Concurrency, Count, DefaultAction,
     Drain, EndpointAddr, InboundAddr, InstanceId, Limits, Log, OutboundAddr, ServiceName, Timeout,
@@ -221,6 +221,8 @@ pub(super) struct RouteKeys {
     pub(super) retry: RetryKeys,
     /// As the upstream's `hedge`, which it inherits.
     pub(super) hedge: HedgeKeys,
+    /// What some of the calls meet on purpose. Left out: nothing.
+    pub(super) fault: Option<RouteFaultKeys>,
     /// What callers get once the upstream has failed: the first of these steps that has an answer.
     pub(super) fallback: Vec<RungKeys>,
 }

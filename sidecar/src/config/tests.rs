@@ -364,3 +364,23 @@ proptest! {
         let _ = from("", &[(&name, &value)], &[(&name, &value)]);
     }
 }
+
+#[test]
+fn a_route_that_sends_again_says_that_its_methods_may_be() {
+    let route = |more: &str| {
+        problems(&format!(
+            "[service]\nname = \"web\"\n[[upstreams.user.route]]\nmatch = {{ prefix = \"/\" }}\n{more}\n"
+        ))
+    };
+    for (text, expected) in [
+        ("retry = { on = [\"internal\"] }", "sidecar.toml:5: upstreams.user.route[0].retry.on: "),
+        ("hedge = { after = \"50ms\" }", "sidecar.toml:5: upstreams.user.route[0].hedge.after: "),
+        ("retry = { on = [\"internal\"], idempotent = false }", "sidecar.toml:5: "),
+        ("fault = { percent = 10 }", "sidecar.toml:5: upstreams.user.route[0].fault: "),
+        ("retry = { attempts = 11 }", "sidecar.toml:5: upstreams.user.route[0].retry.attempts: "),
+    ] {
+        let told = route(text);
+        assert!(told.starts_with(expected), "{text}: {told}");
+    }
+    assert!(route("retry = { on = [\"internal\"] }").contains("idempotent = true"));
+}

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::discovery::methods::Methods;
 use crate::resilience::breaker::Trip;
+use crate::resilience::inject::Injection;
 
 /// Every upstream: those with a section of their own, and how all others are called.
 #[derive(Debug, Clone)]
@@ -86,6 +87,8 @@ pub struct Route {
     pub matches: RouteMatch,
     /// How its calls are sent; what it does not say it inherits.
     pub calling: Calling,
+    /// What some of the calls meet on purpose.
+    pub fault: Option<Injection>,
     /// What decides to which endpoint a call goes; none: how well it does.
     pub hash: Option<HashOn>,
     /// What callers get once the upstream has failed.

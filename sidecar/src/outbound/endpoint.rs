@@ -28,6 +28,9 @@ const PENALTY: Duration = Duration::from_millis(100);
 const HANGS: Duration = Duration::from_millis(50);
 const HANGS_BY: f64 = 8.0;
 
+/// A call that was overtaken counts for so many times what it was waited for.
+const OVERTAKEN: u32 = 4;
+
 /// One address that takes calls.
 pub struct Endpoint {
     /// What is known of it.
@@ -203,6 +206,18 @@ impl Sent {
         let now = Instant::now();
         self.observe(now, matches!(outcome, Outcome::Bad | Outcome::Down));
         self.record(outcome, now, why);
+    }
+
+    /// Another endpoint answered first: this one would have taken longer still, nobody knows how
+    /// long. Taken for what it was waited for, it would soon be asked again.
+    pub fn overtaken(mut self) {
+        let now = Instant::now();
+        if self.leave() {
+            let waited = now.saturating_duration_since(self.begin);
+            let mut ewma = self.endpoint.ewma.get();
+            ewma.observe(waited * OVERTAKEN, now);
+            self.endpoint.ewma.set(ewma);
+        }
     }
 
     fn record(&mut self, outcome: Outcome, now: Instant, why: impl FnOnce() -> String) {

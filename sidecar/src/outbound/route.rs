@@ -10,6 +10,7 @@ use crate::call::headers::{Asked, Dialect};
 use crate::config::{Calling, Rung, ServiceName, Upstream};
 use crate::fault::{Fault, Reason};
 use crate::resilience::balance;
+use crate::resilience::inject::Injection;
 
 /// The upstream that a request's authority names; for a loopback or IP authority the gRPC
 /// service's own name decides.
@@ -112,6 +113,12 @@ pub fn fallback<'a>(upstream: &'a Upstream, head: &Parts) -> &'a [Rung] {
 pub fn calling<'a>(upstream: &'a Upstream, head: &Parts) -> &'a Calling {
     let route = upstream.routes.iter().find(|route| route.matches.covers(head));
     route.map_or(&upstream.calling, |route| &route.calling)
+}
+
+/// What a request meets on purpose.
+pub fn fault<'a>(upstream: &'a Upstream, head: &Parts) -> Option<&'a Injection> {
+    let route = upstream.routes.iter().find(|route| route.matches.covers(head));
+    route.and_then(|route| route.fault.as_ref())
 }
 
 /// What decides to which endpoint a request goes, where its route says so and it has the header.

@@ -85,3 +85,31 @@ async fn faults_meet_only_whom_they_are_for_and_as_many_as_is_asked_for() {
     assert_eq!(of_web, 0);
     assert!((60..140).contains(&of_shop), "{of_shop}");
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_route_injects_into_the_calls_that_it_matches_before_they_are_sent() {
+    let rules = "[[upstreams.echo.route]]\nmatch = { headers = { x-test = \"slow\" } }\n\
+                 fault = { delay = \"300ms\" }\n\
+                 [[upstreams.echo.route]]\nmatch = { headers = { x-test = \"broken\" } }\n\
+                 fault = { abort = \"unavailable\" }\n";
+    let mesh = Mesh::with_caller(rules);
+    mesh.serve_inbound();
+    let calls = Rc::new(Cell::new(0));
+    let also = calls.clone();
+    app(&mesh, move |request, respond| {
+        also.set(also.get() + 1);
+        echo(request, respond)
+    });
+    let mut client = mesh.client().await;
+    let begin = Instant::now();
+    assert_eq!(status(&mut client, grpc_request()).await, "0");
+    assert!(begin.elapsed() < Duration::from_millis(100));
+    let slow = request().header("x-test", "slow").body(()).unwrap();
+    assert_eq!(status(&mut client, slow).await, "0");
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    let broken = request().header("x-test", "broken").body(()).unwrap();
+    let answer = client.call(broken, b"").await.unwrap();
+    let (status, message, _) = answer.status();
+    assert!(status == "14" && message.contains("injected"), "{status} {message}");
+    assert_eq!(calls.get(), 2, "what was broken on purpose was sent");
+}

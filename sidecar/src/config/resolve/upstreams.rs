@@ -13,12 +13,14 @@ use fallback::Subject;
 use super::Resolver;
 use super::matching::route_match;
 use crate::config::balance::HashKeys;
+use crate::config::inbound::RouteFaultKeys;
 use crate::config::keys::{Keys, MatchKeys, RouteKeys, UpstreamKeys};
 use crate::config::{
-    Balance, Calling, Endpoints, HashOn, HedgeAfter, Route, RouteMatch, ServiceName, Upstream,
-    Upstreams,
+    Balance, Calling, Endpoints, HashOn, HedgeAfter, PathMatch, Route, RouteMatch, ServiceName,
+    Upstream, Upstreams, Wait,
 };
 use crate::resilience::breaker::Trip;
+use crate::resilience::inject::Injection;
 
 pub(super) fn resolve(
     resolver: &mut Resolver<'_>,
@@ -106,17 +108,33 @@ impl Section<'_, '_> {
             .after
             .filter(|after| *after != HedgeAfter::Never)
             .map(|_| "hedge.after"));
+        let matches = self.matches(at, &keys.matches);
+        let is_described = match (&matches.path, described) {
+            (PathMatch::Exact(path), Some(described)) => described.methods.is_idempotent(path),
+            _ => false,
+        };
         if let Some(key) = key
-            && calling.is_idempotent != Some(true)
+            && !calling.is_idempotent.unwrap_or(is_described)
         {
             self.route_problem(at, key, "set for methods that may not be idempotent, expected retry.idempotent = true beside it: they may then be called twice with the effect of once".into());
         }
         let hash = self.hash(at, keys.hash.as_ref());
-        let matches = self.matches(at, &keys.matches);
+        let fault = keys.fault.as_ref().and_then(|keys| self.fault(at, keys));
         let is_idempotent = calling.is_idempotent == Some(true);
         let subject = Subject { at, path: &matches.path, described, is_idempotent };
         let fallback = self.ladder(&keys.fallback, &subject);
-        Route { matches, calling, hash, fallback }
+        Route { matches, calling, fault, hash, fallback }
+    }
+
+    fn fault(&mut self, at: usize, keys: &RouteFaultKeys) -> Option<Injection> {
+        let RouteFaultKeys { percent, delay, abort } = *keys;
+        if delay.is_none() && abort.is_none() {
+            let message = "found neither delay nor abort, expected one of them or both";
+            self.route_problem(at, "fault", message.into());
+            return None;
+        }
+        let (delay, abort) = (delay.map(Wait::duration), abort.map(|status| status.code()));
+        Some(Injection { percent, delay, abort })
     }
 
     /// What the upstream's file of descriptors says, where it has one.
