@@ -53,6 +53,15 @@ struct Speed {
     in_flight: Cell<InFlight>,
 }
 
+impl Speed {
+    /// An answer took so long, or would have.
+    fn observe(&self, took: Duration, now: Instant) {
+        let mut ewma = self.ewma.get();
+        ewma.observe(took, now);
+        self.ewma.set(ewma);
+    }
+}
+
 impl Endpoint {
     /// An endpoint that no call went to yet.
     pub fn new(
@@ -214,9 +223,7 @@ impl Sent {
         let now = Instant::now();
         if self.leave() {
             let waited = now.saturating_duration_since(self.begin);
-            let mut ewma = self.endpoint.ewma.get();
-            ewma.observe(waited * OVERTAKEN, now);
-            self.endpoint.ewma.set(ewma);
+            self.endpoint.speed.observe(waited * OVERTAKEN, now);
         }
     }
 
@@ -237,9 +244,7 @@ impl Sent {
             self.method.answered(took);
         }
         let took = if failed { took.max(PENALTY) } else { took };
-        let mut ewma = self.endpoint.speed.ewma.get();
-        ewma.observe(took, now);
-        self.endpoint.speed.ewma.set(ewma);
+        self.endpoint.speed.observe(took, now);
     }
 
     /// It waits no more. Returns whether it had.
@@ -263,10 +268,9 @@ impl Drop for Sent {
         let waited = self.leave();
         // At least as slow as it was waited for; how quick it would have been is not known.
         let took = now.saturating_duration_since(self.begin);
-        let mut ewma = self.endpoint.ewma.get();
-        if waited && took.as_secs_f64() > ewma.cost(now) {
-            ewma.observe(took, now);
-            self.endpoint.ewma.set(ewma);
+        let speed = &self.endpoint.speed;
+        if waited && took.as_secs_f64() > speed.ewma.get().cost(now) {
+            speed.observe(took, now);
         }
         // Whoever gives up about when his time is up did so because of it.
         let allowed = self.deadline.map(|at| at.saturating_duration_since(self.begin));
