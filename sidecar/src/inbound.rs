@@ -249,17 +249,20 @@ impl Inbound {
         }
         let mut begin = begin;
         if let Some(fault) = self.fault(&head) {
-            let injected = inject::apply(&fault.injection, INJECTED_BY);
-            let injected = control.until(deadline, Box::pin(injected)).await?;
+            let mut injected = Box::pin(inject::apply(&fault.injection, INJECTED_BY));
+            let injected = control.until(deadline, injected.as_mut()).await?;
             if injected.ok_or_else(|| expired("in an injected delay"))?? {
                 begin = Instant::now();
             }
         }
         let app = worker.app()?;
-        let place = worker.admission.enter(head.uri.path(), begin);
-        let place = control.until(deadline, place).await?;
+        let place = {
+            let entering = pin!(worker.admission.enter(head.uri.path(), begin));
+            control.until(deadline, entering).await?
+        };
         let place = place.ok_or_else(|| expired("while the app had no room for the call"))??;
-        let sent = control.until(deadline, app.send(head, body, place, begin)).await?;
+        let sending = pin!(app.send(head, body, place, begin));
+        let sent = control.until(deadline, sending).await?;
         let (answer, upload) = sent.ok_or_else(|| expired("before the app could be reached"))??;
         let limits = Limits {
             deadline,

@@ -174,8 +174,8 @@ impl Outbound {
         let snapshot = match upstream.present() {
             Some(snapshot) => snapshot,
             None => {
-                let first = Box::pin(self.first_snapshot(upstream));
-                going.until(deadline, &upstream.name, first).await??
+                let mut first = Box::pin(self.first_snapshot(upstream));
+                going.until(deadline, &upstream.name, first.as_mut()).await??
             }
         };
         let state = &*snapshot.state;
@@ -187,8 +187,8 @@ impl Outbound {
             Fault::undelivered(Reason::Overloaded, message)
         })?);
         if let Some(injection) = route::fault(&upstream.config, &going.head) {
-            let injected = Box::pin(inject::apply(injection, INJECTED_BY));
-            going.until(deadline, &upstream.name, injected).await??;
+            let mut injected = Box::pin(inject::apply(injection, INJECTED_BY));
+            going.until(deadline, &upstream.name, injected.as_mut()).await??;
         }
         let head = &going.head;
         let calling = route::calling(&upstream.config, head);

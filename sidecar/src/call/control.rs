@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -184,14 +184,14 @@ impl Control {
     ///
     /// # Errors
     /// The fault that ends the call meanwhile.
-    pub async fn until<T>(
-        &self,
+    pub fn until<'a, T>(
+        &'a self,
         deadline: Option<Instant>,
-        waiting: impl Future<Output = T>,
-    ) -> Result<Option<T>, Fault> {
-        let mut waiting = pin!(waiting);
+        // Pinned by who waits: taken itself, it would have a place in each future on its way here.
+        mut waiting: Pin<&'a mut impl Future<Output = T>>,
+    ) -> impl Future<Output = Result<Option<T>, Fault>> + 'a {
         let mut asked = false;
-        poll_fn(|cx| {
+        poll_fn(move |cx| {
             if let Poll::Ready(done) = waiting.as_mut().poll(cx) {
                 return Poll::Ready(Ok(Some(done)));
             }
@@ -208,7 +208,6 @@ impl Control {
                 Err(fault) => Poll::Ready(Err(fault)),
             }
         })
-        .await
     }
 
     /// Whether the time has come that the call asked for last; told once. The task is woken when

@@ -62,12 +62,12 @@ pub struct Exchange {
     limits: Limits,
     /// Held until the response head.
     in_upstream: Option<Count>,
-    interim: Option<Response<()>>,
+    interim: Option<Box<Response<()>>>,
     head: Option<(Parts, Body)>,
     /// Of its head, once that is there.
     answered: Answered,
     /// What an answer without messages says.
-    told: Option<Told>,
+    told: Option<Box<Told>>,
     /// Looks at the first piece behind the head, until then.
     peek: Option<Instant>,
     /// The callee's side broke, and nothing of an answer went on.
@@ -178,12 +178,14 @@ impl Exchange {
 
     /// An interim response (1xx) that comes before the head.
     pub fn poll_interim(&mut self, cx: &mut Context<'_>) -> Option<Response<()>> {
-        self.interim.take().or_else(|| self.attempt.poll_interim(cx))
+        self.interim.take().map(|interim| *interim).or_else(|| self.attempt.poll_interim(cx))
     }
 
     /// Whether an interim response came: the call is not sent again once it goes on.
     pub fn has_interim(&mut self, cx: &mut Context<'_>) -> bool {
-        self.interim = self.interim.take().or_else(|| self.attempt.poll_interim(cx));
+        if self.interim.is_none() {
+            self.interim = self.attempt.poll_interim(cx).map(Box::new);
+        }
         self.interim.is_some()
     }
 
@@ -230,7 +232,7 @@ impl Exchange {
         if let Some(told) = &told {
             self.attempt.judge(told.outcome(), || told.words());
         }
-        self.told = told;
+        self.told = told.map(Box::new);
     }
 
     /// What comes behind the head: a status without a message is not passed on yet.
@@ -277,7 +279,7 @@ impl Exchange {
 
     /// What an answer without messages says.
     pub fn told(&self) -> Option<&Told> {
-        self.told.as_ref()
+        self.told.as_deref()
     }
 
     /// Whether the callee's side broke before an answer.

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -160,11 +160,11 @@ impl Attempts<'_> {
     ) -> Result<Result<Box<Exchange>, Failed>, Ended> {
         let now = if self.sent.get() == 0 { self.begin } else { Instant::now() };
         self.sent.set(self.sent.get() + 1);
-        let place =
-            match going.until(self.deadline, &self.upstream.name, self.connect(true, now)).await? {
-                Ok(place) => place,
-                Err(fault) => return Ok(Err(Failed::Unsent(fault))),
-            };
+        let connecting = pin!(self.connect(true, now));
+        let place = match going.until(self.deadline, &self.upstream.name, connecting).await? {
+            Ok(place) => place,
+            Err(fault) => return Ok(Err(Failed::Unsent(fault))),
+        };
         let attempt = match self.send(place, &mut going.head, &mut going.body) {
             Ok(attempt) => attempt,
             Err(fault) => return Ok(Err(Failed::Unsent(fault))),
@@ -232,7 +232,8 @@ impl Attempts<'_> {
         if let Failed::Lost(_, exchange) | Failed::Told(.., exchange) = failed {
             going.take_back(*exchange);
         }
-        going.until(self.deadline, &self.upstream.name, sleep(wait)).await?;
+        let waiting = pin!(sleep(wait));
+        going.until(self.deadline, &self.upstream.name, waiting).await?;
         Ok(Next::Again)
     }
 
@@ -454,7 +455,7 @@ impl Going {
         &self,
         deadline: Option<Instant>,
         upstream: &str,
-        waiting: impl Future<Output = T>,
+        waiting: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Ended> {
         let Some(control) = &self.control else { return Ok(waiting.await) };
         let waited = control.until(deadline, waiting).await?;

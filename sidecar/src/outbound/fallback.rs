@@ -9,6 +9,7 @@
 pub mod answers;
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -182,7 +183,7 @@ impl Ladder<'_> {
         body.keep(limit, Some(&self.screen.worker.room));
         let latest = Instant::now() + WHOLE;
         let until = self.asking.deadline.map_or(latest, |deadline| deadline.min(latest));
-        let is_whole = control.until(Some(until), read_whole(body)).await?;
+        let is_whole = control.until(Some(until), pin!(read_whole(body))).await?;
         let (Some(true), Body::Kept(kept)) = (is_whole, &*body) else { return Ok(None) };
         let question = self.question(asked, kept);
         Ok(self.screen.worker.answers.find(&question, age, Instant::now()))
