@@ -7,18 +7,19 @@
 pub mod door;
 pub mod fleet;
 pub mod serve;
+mod shared;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use certs::{Identity, SpiffeId};
 use foldhash::fast::RandomState as FastHash;
 use slab::Slab;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::call::headers::Dialect;
@@ -43,55 +44,10 @@ use crate::transport::keepalive::Keepalive;
 use crate::transport::pool::{self, Pool};
 use door::Door;
 
+pub use shared::Shared;
+
 /// How long a connection beside the first is kept without a call.
 const SPARE_IDLE: Duration = Duration::from_secs(60);
-
-/// What the workers of one process share.
-pub struct Shared {
-    /// What is kept of requests.
-    kept: Arc<AtomicUsize>,
-    /// Streams open in the whole process.
-    open_streams: Arc<AtomicUsize>,
-    /// Connections open in each direction.
-    doors: [AtomicUsize; 2],
-    /// Woken when the last connection of a direction has closed.
-    emptied: Notify,
-    /// Names that a first call went to.
-    demand: mpsc::Sender<ServiceName>,
-    /// The way to the app.
-    gate: OnceLock<Arc<Gate>>,
-    /// Good answers for when there is none.
-    answers: OnceLock<Arc<Answers>>,
-    /// How many calls callers may make.
-    rates: OnceLock<Arc<Rates>>,
-}
-
-impl Shared {
-    /// Of a process without connections yet.
-    pub fn new(demand: mpsc::Sender<ServiceName>) -> Arc<Self> {
-        Arc::new(Self {
-            kept: Arc::default(),
-            open_streams: Arc::default(),
-            doors: Default::default(),
-            emptied: Notify::new(),
-            demand,
-            gate: OnceLock::new(),
-            answers: OnceLock::new(),
-            rates: OnceLock::new(),
-        })
-    }
-
-    /// Ends once no connection of this direction is open.
-    pub async fn empty(&self, direction: Direction) {
-        loop {
-            let emptied = self.emptied.notified();
-            if self.doors[direction as usize].load(Ordering::Acquire) == 0 {
-                return;
-            }
-            emptied.await;
-        }
-    }
-}
 
 /// One worker's own state.
 pub struct Worker {

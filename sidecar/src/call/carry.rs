@@ -165,7 +165,7 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
             Poll::Ready(End::Whole) => Poll::Ready(Ok(())),
             Poll::Ready(End::Sink(_)) => Poll::Ready(Err(Ended::CallerGone)),
             Poll::Ready(End::Refused(fault)) => Poll::Ready(Err(fault.into())),
-            Poll::Ready(End::Source(e)) => Poll::Ready(Err(exchange.broken(&e).into())),
+            Poll::Ready(End::Source(e)) => Poll::Ready(Err(exchange.attempt().broken(&e).into())),
         }
     });
     match outcome.await {
@@ -350,7 +350,7 @@ impl http_body::Body for H1Answer {
                     this.set_status(None);
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
-                Some(Err(e)) => exchange.broken(&e),
+                Some(Err(e)) => exchange.attempt().broken(&e),
             },
         };
         let web = messages.as_ref().filter(|_| left.is_none());

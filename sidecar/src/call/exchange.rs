@@ -3,7 +3,6 @@
 //! Until its head has come, another attempt may take the place of the one that failed. Whoever
 //! carries the answer to the caller (an HTTP/2 stream, or hyper for HTTP/1.1) polls it.
 
-use std::fmt;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use super::told::Told;
 use crate::fault::{Fault, Reason};
 use crate::outbound::endpoint::Count;
 use crate::resilience::outcome::Outcome;
-use crate::transport::body::{Body, BodyError, Noted, Piece};
+use crate::transport::body::{Body, Noted, Piece};
 
 /// How long a head is held back whose call may be sent again, until its first message or its status
 /// comes.
@@ -343,11 +342,6 @@ impl Exchange {
         Ok(answered.status)
     }
 
-    /// What a broken answer means.
-    pub fn broken(&mut self, error: &BodyError) -> Fault {
-        self.attempt.broken(error)
-    }
-
     fn keep_time(&mut self, due: bool) -> Result<(), Ended> {
         if due && let Some(wait) = self.timer.take() {
             match wait {
@@ -400,11 +394,5 @@ impl Exchange {
         };
         self.attempt.judge(Outcome::of_reason(Reason::DeadlineExceeded), || message.clone());
         Fault::after_send(Reason::DeadlineExceeded, message)
-    }
-}
-
-impl fmt::Debug for Exchange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exchange").field("whom", self.attempt.whom()).finish_non_exhaustive()
     }
 }

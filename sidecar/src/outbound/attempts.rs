@@ -3,27 +3,24 @@
 //! Retries of all calls together spend the upstream's budget, and none is made past the deadline,
 //! of a call that is a retry already, or where the app may have seen what must not be done twice.
 
+mod going;
+mod hedge;
+
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 
 use http::request::Parts;
-use http::response::Parts as Head;
-use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Request, Uri};
+use http::{HeaderName, HeaderValue, Request};
 use tokio::time::{Instant, sleep};
 
-use super::endpoint::{Count, Endpoint, Sent};
-use super::expired;
+use super::endpoint::{Endpoint, Sent};
 use super::method::Method;
 use super::upstream::Upstream;
 use crate::call::attempt::{Answer, Attempt};
-use crate::call::control::Control;
 use crate::call::deadline;
 use crate::call::exchange::{Ended, Exchange, Limits};
-use crate::call::headers::{Answered, Asked, Dialect};
-use crate::call::told::Told;
+use crate::call::headers::{Asked, Dialect};
 use crate::config::Calling;
 use crate::discovery::snapshot::UpstreamState;
 use crate::fault::{Fault, Reason};
@@ -34,6 +31,9 @@ use crate::transport::body::Body;
 use crate::transport::pool::{ConnectStage, Lease};
 use crate::transport::pump::Pump;
 use crate::worker::Worker;
+use going::Copy;
+
+pub(super) use going::Going;
 
 /// How many attempts came before this one (gRFC A6, "Exposed Retry Metadata").
 pub const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
@@ -69,24 +69,6 @@ pub(super) struct Attempts<'a> {
     pub(super) tried: RefCell<Vec<Rc<Endpoint>>>,
 }
 
-/// What of a call goes to whichever endpoint it is sent to.
-pub(super) struct Going {
-    pub(super) head: Parts,
-    pub(super) body: Body,
-    /// None while an exchange has it.
-    pub(super) control: Option<Control>,
-    pub(super) in_upstream: Option<Count>,
-    /// Another answer is looked for where the upstream fails: what it takes is kept.
-    pub(super) has_fallback: bool,
-}
-
-/// A request's head, kept to be sent again.
-struct Copy {
-    verb: Verb,
-    uri: Uri,
-    headers: Vec<(HeaderName, HeaderValue)>,
-}
-
 /// A call's place at an endpoint.
 struct Place {
     lease: Lease,
@@ -111,8 +93,6 @@ enum Next {
     /// It has ended.
     Over(Result<Box<Exchange>, Ended>),
 }
-
-type Hedge<'h> = Pin<Box<dyn Future<Output = Result<(Attempt, (Head, Body)), Fault>> + 'h>>;
 
 impl Attempts<'_> {
     /// Sends the call. The answer has begun where there is one, and nothing of it went on.
@@ -237,128 +217,6 @@ impl Attempts<'_> {
         Ok(Next::Again)
     }
 
-    /// Waits for the answer; where it takes long, asks a second endpoint too.
-    async fn answer(
-        &self,
-        exchange: &mut Exchange,
-        copy: Option<&Copy>,
-        has_fallback: bool,
-    ) -> Result<(), Ended> {
-        let copy = copy.filter(|_| self.call.is_idempotent);
-        let peek = (copy.is_some() || has_fallback) && self.asked.dialect == Dialect::Grpc;
-        if let Some(after) = copy.and_then(|_| self.method.hedge_after(self.calling.hedge)) {
-            exchange.hedge_at(Instant::now() + after);
-        }
-        let is_http = self.asked.dialect == Dialect::Http;
-        let mut hedges: Vec<Hedge<'_>> = Vec::new();
-        let mut first = None;
-        poll_fn(|cx| {
-            loop {
-                let ended = hedges.iter_mut().enumerate().find_map(|(at, hedge)| {
-                    match hedge.as_mut().poll(cx) {
-                        Poll::Ready(ended) => Some((at, ended)),
-                        Poll::Pending => None,
-                    }
-                });
-                match ended {
-                    Some((_, Ok((attempt, head)))) => {
-                        self.count(RetryOutcome::HedgeWon);
-                        return Poll::Ready(exchange.answered_by(attempt, head));
-                    }
-                    Some((at, Err(_))) => {
-                        self.count(RetryOutcome::HedgeLost);
-                        drop(hedges.swap_remove(at));
-                        continue;
-                    }
-                    None => {}
-                }
-                if hedges.is_empty()
-                    && let Some(first) = first.take()
-                {
-                    return Poll::Ready(first);
-                }
-                if first.is_some() {
-                    return exchange
-                        .poll_side(cx)
-                        .map_or_else(|e| Poll::Ready(Err(e)), |()| Poll::Pending);
-                }
-                if is_http && exchange.has_interim(cx) {
-                    return Poll::Ready(Ok(()));
-                }
-                match exchange.poll_arrival(cx, peek) {
-                    Poll::Ready(ended) => {
-                        let has_failed = match &ended {
-                            Ok(()) => exchange.told().is_some_and(|told| told.failure().is_some()),
-                            Err(_) => exchange.is_lost(),
-                        };
-                        if !has_failed || hedges.is_empty() {
-                            return Poll::Ready(ended);
-                        }
-                        first = Some(ended);
-                    }
-                    Poll::Pending => {
-                        let hedge = if exchange.take_hedge_due() {
-                            copy.and_then(|copy| self.hedge(exchange, copy))
-                        } else {
-                            None
-                        };
-                        let Some(hedge) = hedge else { return Poll::Pending };
-                        hedges.push(hedge);
-                    }
-                }
-            }
-        })
-        .await
-    }
-
-    /// The same call at another endpoint, where it may go there.
-    fn hedge<'h>(&'h self, exchange: &mut Exchange, copy: &Copy) -> Option<Hedge<'h>> {
-        let now = Instant::now();
-        // What has a body has one that is kept.
-        let mut body = match exchange.attempt().kept() {
-            Some(kept) => kept.copy()?,
-            None => Body::Empty,
-        };
-        self.leave();
-        let sent = self.sent.get();
-        let most = self.calling.hedge.attempts.get();
-        let allowance = &self.calling.policy.budget;
-        if sent >= most
-            || !self.upstream.has_other(&self.tried.borrow(), now)
-            || !self.state.budget.spend(allowance, self.state.clock.moment(now))
-        {
-            return None;
-        }
-        self.sent.set(sent + 1);
-        if sent + 1 < most
-            && let Some(after) = self.method.hedge_after(self.calling.hedge)
-        {
-            exchange.hedge_at(now + after);
-        }
-        let mut head = copy.head(self.before + sent);
-        Some(Box::pin(async move {
-            let place = self.connect(false, now).await?;
-            let mut attempt = self.send(place, &mut head, &mut body)?;
-            let limit = self.worker.header_list();
-            let (head, body) = poll_fn(|cx| {
-                if let Err(Ended::Fault(fault)) = attempt.poll_upload(cx, limit) {
-                    return Poll::Ready(Err(fault));
-                }
-                attempt.poll_answer(cx)
-            })
-            .await?;
-            let answered = Answered::of(&head.headers);
-            if answered.has_reason || (body.is_empty() && answered.status.is_some()) {
-                let told = Told::of(&answered, &head.headers);
-                if told.failure().is_some() {
-                    attempt.judge(told.outcome(), || told.words());
-                    return Err(Fault::after_send(Reason::UpstreamReset, told.words()));
-                }
-            }
-            Ok((attempt, (head, body)))
-        }))
-    }
-
     /// A place on a connection to an endpoint. Those that cannot be connected are passed over:
     /// nothing was sent to them, so this is no retry.
     async fn connect(&self, may_repeat: bool, now: Instant) -> Result<Place, Fault> {
@@ -443,26 +301,6 @@ impl Attempts<'_> {
     }
 }
 
-impl Going {
-    /// What an attempt had of it that has ended.
-    pub(super) fn take_back(&mut self, exchange: Exchange) {
-        let (control, in_upstream, body) = exchange.into_rest();
-        (self.control, self.in_upstream, self.body) = (Some(control), in_upstream, body);
-    }
-
-    /// What a call to `upstream` waits for before it is sent.
-    pub(super) async fn until<T>(
-        &self,
-        deadline: Option<Instant>,
-        upstream: &str,
-        waiting: Pin<&mut impl Future<Output = T>>,
-    ) -> Result<T, Ended> {
-        let Some(control) = &self.control else { return Ok(waiting.await) };
-        let waited = control.until(deadline, waiting).await?;
-        waited.ok_or_else(|| expired(&format!("before \"{upstream}\" was connected")).into())
-    }
-}
-
 impl Failed {
     fn failure(&self) -> (Failure, Option<Pushback>) {
         match self {
@@ -509,29 +347,5 @@ impl Failed {
             }
             Ended::CallerGone => Ended::CallerGone,
         })
-    }
-}
-
-impl Copy {
-    fn of(head: &Parts) -> Self {
-        let mut headers = Vec::with_capacity(head.headers.len());
-        for (name, value) in &head.headers {
-            headers.push((name.clone(), value.clone()));
-        }
-        Self { verb: head.method.clone(), uri: head.uri.clone(), headers }
-    }
-
-    /// The head of a further attempt, before which so many came.
-    fn head(&self, before: u32) -> Parts {
-        let (mut head, ()) = Request::new(()).into_parts();
-        head.method = self.verb.clone();
-        head.uri = self.uri.clone();
-        head.version = http::Version::HTTP_2;
-        head.headers = HeaderMap::with_capacity(self.headers.len() + 2);
-        for (name, value) in &self.headers {
-            head.headers.append(name, value.clone());
-        }
-        head.headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(before));
-        head
     }
 }
