@@ -1,7 +1,8 @@
 //! Apps that are overloaded are found out; apps that are merely slow are left alone.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicU64;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use fastrand::Rng;
 use proptest::prelude::*;
@@ -274,22 +275,29 @@ fn where_fewer_calls_are_no_quicker_the_limit_is_lifted() {
 #[test]
 fn four_workers_find_what_one_finds() {
     let limit = Gradient::new(bounds());
-    let clock = AtomicU64::new(1);
+    let (clock, turn) = (AtomicU64::new(1), Barrier::new(4));
+    let lowest = AtomicU32::new(u32::MAX);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                for _ in 0..100_000 {
+                for n in 0..100_000 {
+                    // Who is not scheduled for long must not bring answers of long ago.
+                    if n % 4 == 0 {
+                        turn.wait();
+                    }
                     let at = clock.fetch_add(250, Ordering::Relaxed);
                     // Ever more calls at first, 40 of them at a time.
                     let calls = (at / 20_000).min(u64::from(limit.limit())) as u32;
                     let took = Duration::from_millis(10).mul_f64(f64::from(calls.max(40)) / 40.0);
                     limit.record(1, took, calls, Moment::after_origin(Duration::from_micros(at)));
+                    lowest.fetch_min(limit.limit(), Ordering::Relaxed);
                 }
             });
         }
     });
-    let limit = limit.limit();
-    assert!((60..=400).contains(&limit), "{limit}");
+    // It may be lifted again: how many calls come depends on the time alone here.
+    let lowest = lowest.into_inner();
+    assert!((30..=400).contains(&lowest), "{lowest}");
 }
 
 proptest! {
