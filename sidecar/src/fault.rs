@@ -21,6 +21,9 @@ pub const INJECTED_HEADER: HeaderName = HeaderName::from_static("outrigger-injec
 
 /// gRFC A6, "Pushback".
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+/// The metadata that says whether the app may have seen a call, where the reason does not tell.
+pub const DELIVERED_HEADER: HeaderName = HeaderName::from_static("outrigger-delivered");
+
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -255,7 +258,18 @@ impl Fault {
         self.write_why(headers);
     }
 
+    /// Whether the app saw it is told where the reason alone would say otherwise.
+    fn write_delivery(&self, headers: &mut HeaderMap) {
+        let told = match (self.reason, self.delivery) {
+            (Reason::UpstreamReset, Delivery::No) => "no",
+            (Reason::Draining, Delivery::Maybe | Delivery::Yes) => "maybe",
+            _ => return,
+        };
+        headers.insert(DELIVERED_HEADER, HeaderValue::from_static(told));
+    }
+
     fn write_why(&self, headers: &mut HeaderMap) {
+        self.write_delivery(headers);
         if self.is_injected() {
             headers.insert(INJECTED_HEADER, HeaderValue::from_static("true"));
         } else {

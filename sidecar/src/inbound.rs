@@ -27,7 +27,7 @@ use crate::call::carry::{Call, Edge, Prepared, Screen};
 use crate::call::control::Control;
 use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Ended, Exchange, Limits};
-use crate::call::headers::{self, Asked, Dialect};
+use crate::call::headers::{self, Asked};
 use crate::call::record::{Record, Reporter};
 use crate::call::{http1, inject, tracestate};
 use crate::config::FaultRule;
@@ -269,7 +269,6 @@ impl Inbound {
             response: None,
             idle: worker.idle_timeout(&asked.dialect),
             header_list: worker.header_list(),
-            is_http: asked.dialect == Dialect::Http,
         };
         let attempt = Attempt::new(app.whom.clone(), upload, answer, None);
         Ok(Box::new(Exchange::new(attempt, control, limits, None)))

@@ -4,7 +4,7 @@
 //! balance, breaker → connection → mTLS, the expected workload checked.
 
 pub mod attempts;
-mod balance;
+pub mod balance;
 pub mod endpoint;
 pub mod ewma;
 pub mod fallback;
@@ -180,16 +180,16 @@ impl Outbound {
         };
         let state = &*snapshot.state;
         state.used.store(true, Ordering::Relaxed);
+        if let Some(injection) = route::fault(&upstream.config, &going.head) {
+            let mut injected = Box::pin(inject::apply(injection, INJECTED_BY));
+            going.until(deadline, &upstream.name, injected.as_mut()).await??;
+        }
         let limit = upstream.config.in_flight.get();
         going.in_upstream = Some(Count::admit(&state.in_flight, limit).ok_or_else(|| {
             let message =
                 format!("{limit} calls to \"{}\" wait for an answer already", upstream.name);
             Fault::undelivered(Reason::Overloaded, message)
         })?);
-        if let Some(injection) = route::fault(&upstream.config, &going.head) {
-            let mut injected = Box::pin(inject::apply(injection, INJECTED_BY));
-            going.until(deadline, &upstream.name, injected.as_mut()).await??;
-        }
         let head = &going.head;
         let calling = route::calling(&upstream.config, head);
         let call = retry::Call {

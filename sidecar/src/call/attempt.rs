@@ -141,7 +141,9 @@ impl Attempt {
         let head = match &mut self.answer {
             Answer::H2(response, lease) => {
                 let response = ready!(Pin::new(response).poll(cx)).map_err(BodyError::H2);
-                lease.settle();
+                if response.is_ok() {
+                    lease.settle();
+                }
                 response.map(|response| {
                     let (parts, stream) = response.into_parts();
                     (parts, Body::from_h2(stream))

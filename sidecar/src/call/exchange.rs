@@ -35,8 +35,6 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// The largest header list that goes on, in bytes.
     pub header_list: usize,
-    /// Its answer's status is HTTP's.
-    pub is_http: bool,
 }
 
 /// Why a call ended before its answer was whole.
@@ -197,6 +195,9 @@ impl Exchange {
                 fault
             })?;
             self.arrived(parts, body, peek)?;
+            if self.peek.is_some() {
+                self.keep_time(false)?;
+            }
         }
         match self.peek {
             Some(_) => self.poll_peek(cx),
@@ -210,17 +211,16 @@ impl Exchange {
         self.answered = Answered::of(&parts.headers);
         let has_status = body.is_empty() && self.answered.status.is_some();
         let told = if has_status || self.answered.has_reason {
-            Some(Told::of(&self.answered, &parts.headers))
-        } else if self.limits.is_http {
-            Told::of_http(parts.status)
+            Some(Told::of(&self.answered, &parts.headers).or_http(parts.status))
         } else {
-            None
+            Told::of_http(parts.status)
         };
-        self.attempt.headed(told.as_ref().is_some_and(|told| told.outcome() == Outcome::Down));
+        self.attempt.headed(told.as_ref().is_some_and(Told::is_no_answer));
         self.set_told(told);
         let peek = peek && self.told.is_none() && self.answered.status.is_none();
         if peek {
             self.peek = Some(Instant::now() + PEEK);
+            self.timer = None;
             body.keep(usize::MAX, None);
         }
         self.head = Some((parts, body));

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use tonic::Code;
 
 use super::headers::Answered;
-use crate::fault::{REASON_HEADER, Reason};
+use crate::fault::{DELIVERED_HEADER, REASON_HEADER, Reason};
 use crate::resilience::outcome::{Failure, Outcome};
 use crate::resilience::retry::Pushback;
 
@@ -22,6 +22,8 @@ pub struct Told {
     reason: Option<Reason>,
     /// What the server asks for.
     pub pushback: Option<Pushback>,
+    /// Whether the app may have seen the call, where that is said.
+    delivered: Option<bool>,
     message: Option<Box<str>>,
 }
 
@@ -30,7 +32,7 @@ impl Told {
     pub fn of(answered: &Answered, headers: &HeaderMap) -> Self {
         let code = answered.status.map(|status| Code::from(i32::from(status)));
         if code == Some(Code::Ok) && !answered.has_reason {
-            return Self { code, reason: None, pushback: None, message: None };
+            return Self { code, reason: None, pushback: None, delivered: None, message: None };
         }
         let reason = headers.get(&REASON_HEADER).filter(|_| answered.has_reason);
         let reason = reason.and_then(|name| Reason::named(name.as_bytes()));
@@ -42,6 +44,7 @@ impl Told {
             code,
             reason,
             pushback: headers.get(&PUSHBACK).map(|value| Pushback::parse(value.as_bytes())),
+            delivered: headers.get(&DELIVERED_HEADER).map(|told| told != "no"),
             message: message.map(Box::from),
         }
     }
@@ -52,8 +55,17 @@ impl Told {
             code: Some(Code::Unavailable),
             reason: None,
             pushback: None,
+            delivered: None,
             message: Some(format!("HTTP {status}").into()),
         })
+    }
+
+    /// The same, where it is no gRPC with what its HTTP status means.
+    pub fn or_http(mut self, status: StatusCode) -> Self {
+        if self.code.is_none() && Outcome::of_http(status) == Outcome::Down {
+            self.code = Some(Code::Unavailable);
+        }
+        self
     }
 
     /// What it says of the endpoint.
@@ -61,11 +73,20 @@ impl Told {
         Outcome::of_answer(self.code, self.reason)
     }
 
+    /// Whether it came quickly because nothing was done: it is no sign of speed.
+    pub fn is_no_answer(&self) -> bool {
+        self.reason == Some(Reason::Overloaded)
+            || matches!(self.outcome(), Outcome::Bad | Outcome::Down)
+    }
+
     /// How the call failed; none where it did not.
     pub fn failure(&self) -> Option<Failure> {
         match (self.code, self.reason) {
             (None, None) | (Some(Code::Ok), None) => None,
-            (code, reason) => Some(Failure::of_answer(code.unwrap_or(Code::Unknown), reason)),
+            (code, reason) => {
+                let code = code.unwrap_or(Code::Unknown);
+                Some(Failure::of_answer(code, reason, self.delivered))
+            }
         }
     }
 

@@ -245,7 +245,13 @@ pub(super) struct BudgetKeys {
     /// So many of a hundred calls over ten seconds are sent again …
     pub(super) percent: Option<Percent>,
     /// … and so many more in ten seconds, so that who calls seldom can retry at all.
+    #[serde(deserialize_with = "floor")]
     pub(super) floor: Option<u32>,
+}
+
+fn floor<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let number = whole(from, 0..=1_000_000, "a number from 0 to 1000000")?;
+    Ok(u32::try_from(number).ok())
 }
 
 impl BudgetKeys {

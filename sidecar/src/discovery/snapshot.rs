@@ -8,8 +8,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex};
 
 use certs::SpiffeId;
 use tokio::time::Instant;
@@ -114,6 +114,8 @@ pub struct EndpointState {
     pub in_flight: Arc<AtomicUsize>,
     /// Lets it rest while it fails.
     pub breaker: Breaker,
+    /// What its last failure was, for people. Only calls that failed look at it.
+    failed: Mutex<Option<Arc<str>>>,
 }
 
 impl Default for UpstreamState {
@@ -133,7 +135,20 @@ impl EndpointState {
     /// Of an endpoint that nothing is known of yet.
     fn new(of: &UpstreamState) -> Arc<Self> {
         let breaker = Breaker::new(of.resting.clone());
-        Arc::new(Self { in_flight: Arc::default(), breaker })
+        Arc::new(Self { in_flight: Arc::default(), breaker, failed: Mutex::default() })
+    }
+
+    /// It failed so.
+    pub fn set_failed(&self, why: &str) {
+        // Who would have to wait leaves it to whoever is there.
+        if let Ok(mut failed) = self.failed.try_lock() {
+            *failed = Some(why.into());
+        }
+    }
+
+    /// How it failed last.
+    pub fn failed(&self) -> Option<Arc<str>> {
+        self.failed.try_lock().ok().and_then(|failed| failed.clone())
     }
 }
 

@@ -69,7 +69,7 @@ impl Gate {
         let more = |in_flight: u32| (in_flight < limit).then_some(in_flight + 1);
         // In one order with the queue's own count: of one that leaves and one that comes to wait,
         // one sees the other.
-        let before = self.in_flight.fetch_update(Ordering::SeqCst, Ordering::Relaxed, more);
+        let before = self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
         before.ok().map(|before| before + 1)
     }
 
@@ -113,6 +113,9 @@ impl Admission {
         let in_time = tokio::time::timeout(within, waiting).await;
         let limit = gate.limit();
         let refused = |why: String| {
+            if let Some(learned) = &gate.learned {
+                learned.refused(gate.clock.moment(Instant::now()));
+            }
             let message = format!("{limit} calls at a time are what the app takes now, and {why}");
             Err(Fault::undelivered(Reason::Overloaded, message))
         };

@@ -83,17 +83,18 @@ impl Allowance {
     /// # Errors
     /// RESOURCE_EXHAUSTED with the time until a call may come again, where one has none left.
     pub fn take(&self, head: &Parts, now: Instant) -> Result<(), Fault> {
-        for (at, bucket) in &self.buckets {
-            let rule = &self.rates.rules[*at];
-            if !rule.matches.route.covers(head) {
-                continue;
-            }
-            bucket.take(&rule.rate, self.rates.clock.moment(now)).map_err(|wait| {
-                let whose = if rule.per_caller { "of this caller" } else { "of all callers" };
-                let limit = rule.limit;
-                let message = format!("{limit} calls {whose} are let through here, and no more");
-                Fault::rate_limited(message, wait)
-            })?;
+        let about = || {
+            let rules = self.buckets.iter().map(|(at, bucket)| (&self.rates.rules[*at], bucket));
+            rules.filter(|(rule, _)| rule.matches.route.covers(head))
+        };
+        for (taken, (rule, bucket)) in about().enumerate() {
+            let Err(wait) = bucket.take(&rule.rate, self.rates.clock.moment(now)) else { continue };
+            // What one rule refuses is no call for the others: it takes nothing from who shares them.
+            about().take(taken).for_each(|(rule, bucket)| bucket.give_back(&rule.rate));
+            let whose = if rule.per_caller { "of this caller" } else { "of all callers" };
+            let limit = rule.limit;
+            let message = format!("{limit} calls {whose} are let through here, and no more");
+            return Err(Fault::rate_limited(message, wait));
         }
         Ok(())
     }
@@ -140,5 +141,18 @@ mod tests {
         held.take(&call(), later).unwrap();
         assert!(rates.of(&caller("held"), later).take(&call(), later).is_err());
         assert_eq!(rates.callers.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn who_is_over_a_rate_of_its_own_takes_nothing_from_those_that_all_share() {
+        let text = "[service]\nname = \"a\"\napp = \"127.0.0.1:1\"\n\
+                    [[inbound.rate]]\nlimit = \"4/s\"\n\
+                    [[inbound.rate]]\nlimit = \"1/s\"\nper_caller = true\n";
+        let config = Config::from_toml(text, SystemTime::now()).unwrap();
+        let (rates, now) = (Arc::new(Rates::new(config.inbound.as_ref())), Instant::now());
+        let take = |who: &str| rates.of(&caller(who), now).take(&call(), now).is_ok();
+        let loud = rates.of(&caller("loud"), now);
+        assert_eq!((0..50).filter(|_| loud.take(&call(), now).is_ok()).count(), 1);
+        assert_eq!(["b", "c", "d", "e"].map(take), [true, true, true, false]);
     }
 }

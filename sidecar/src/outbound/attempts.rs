@@ -14,13 +14,14 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request};
 use tokio::time::{Instant, sleep};
 
+use super::balance::Probing;
 use super::endpoint::{Endpoint, Sent};
 use super::method::Method;
 use super::upstream::Upstream;
 use crate::call::attempt::{Answer, Attempt};
 use crate::call::deadline;
 use crate::call::exchange::{Ended, Exchange, Limits};
-use crate::call::headers::{Asked, Dialect};
+use crate::call::headers::Asked;
 use crate::config::Calling;
 use crate::discovery::snapshot::UpstreamState;
 use crate::fault::{Fault, Reason};
@@ -114,7 +115,11 @@ impl Attempts<'_> {
         going.body.keep(self.calling.body, Some(&self.worker.room));
         let mut is_retry = false;
         loop {
-            let failed = match self.once(going, Some(&copy)).await? {
+            let ended = self.once(going, Some(&copy)).await;
+            if is_retry && ended.is_err() {
+                self.count(RetryOutcome::Failure);
+            }
+            let failed = match ended? {
                 Ok(exchange) => {
                     if is_retry {
                         self.count(RetryOutcome::Success);
@@ -138,7 +143,7 @@ impl Attempts<'_> {
         going: &mut Going,
         copy: Option<&Copy>,
     ) -> Result<Result<Box<Exchange>, Failed>, Ended> {
-        let now = if self.sent.get() == 0 { self.begin } else { Instant::now() };
+        let now = Instant::now();
         self.sent.set(self.sent.get() + 1);
         let connecting = pin!(self.connect(true, now));
         let place = match going.until(self.deadline, &self.upstream.name, connecting).await? {
@@ -154,7 +159,6 @@ impl Attempts<'_> {
             response: self.calling.timeout.limit().filter(|_| self.deadline.is_none()),
             idle: self.worker.idle_timeout(&self.asked.dialect),
             header_list: self.worker.header_list(),
-            is_http: self.asked.dialect == Dialect::Http,
         };
         let Some(control) = going.control.take() else { return Err(Ended::CallerGone) };
         let in_upstream = going.in_upstream.take();
@@ -219,17 +223,23 @@ impl Attempts<'_> {
 
     /// A place on a connection to an endpoint. Those that cannot be connected are passed over:
     /// nothing was sent to them, so this is no retry.
-    async fn connect(&self, may_repeat: bool, now: Instant) -> Result<Place, Fault> {
+    async fn connect(&self, may_repeat: bool, mut now: Instant) -> Result<Place, Fault> {
         let upstream = self.upstream;
         let mut avoided = self.tried.borrow().clone();
         let earlier = avoided.len();
         let (mut failed, mut full) = (0, None);
         while avoided.len() - earlier < LOOKED_AT && failed < PASSED_OVER {
+            // What has failed already is not risked again, nor what cannot be sent again.
+            let probing = match (avoided.is_empty(), self.call.is_idempotent) {
+                (false, _) => Probing::Last,
+                (true, true) => Probing::First,
+                (true, false) => Probing::ByShare,
+            };
             let repeated = || match may_repeat && earlier > 0 {
-                true => upstream.pick(&avoided[earlier..], self.hash, now),
+                true => upstream.pick(&avoided[earlier..], self.hash, probing, now),
                 false => None,
             };
-            let picked = upstream.pick(&avoided, self.hash, now).or_else(repeated);
+            let picked = upstream.pick(&avoided, self.hash, probing, now).or_else(repeated);
             let Some((endpoint, permit)) = picked else { break };
             // Another worker may have taken the last place since the choice.
             let Some(count) = upstream.admit(&endpoint) else {
@@ -260,9 +270,13 @@ impl Attempts<'_> {
                 }
                 // The pool has told the upstream, which took the endpoint out.
                 Err(fault) => {
-                    let outcome = if sent.is_probe() { Outcome::Down } else { Outcome::Unknown };
-                    sent.judge(outcome, || fault.message.to_string());
+                    if sent.is_probe() {
+                        sent.judge(Outcome::Down, || fault.message.to_string());
+                    } else {
+                        sent.unsent();
+                    }
                     failed += 1;
+                    now = Instant::now();
                 }
             }
             avoided.push(endpoint);

@@ -134,11 +134,17 @@ impl Balance {
         &mut self,
         tried: &[Rc<Endpoint>],
         hash: Option<u64>,
+        probing: Probing,
         now: Instant,
     ) -> Option<Picked> {
         let snapshot = self.snapshot.as_ref()?;
         let call = Call { tried, now, moment: snapshot.state.clock.moment(now) };
-        if let Some(probe) = self.probe(call) {
+        let may_probe = match probing {
+            Probing::First => true,
+            Probing::ByShare => fastrand::usize(..self.members.len().max(1)) == 0,
+            Probing::Last => false,
+        };
+        if may_probe && let Some(probe) = self.probe(call) {
             return Some(probe);
         }
         if let Some(led) = hash.and_then(|hash| self.led(hash, call)) {
@@ -153,7 +159,7 @@ impl Balance {
                 return Some(picked);
             }
         }
-        self.search(tier, call)
+        self.search(tier, call).or_else(|| self.probe(call))
     }
 
     /// Whether an endpoint takes calls that is none of these.
@@ -352,6 +358,18 @@ impl Balance {
         let loads = free.map(|(slot, weight)| (self.load(tier, slot, weight, call.now), slot));
         loads.take(2).min_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, slot)| slot)
     }
+}
+
+/// When a call goes to an endpoint to ask whether it is well again: its own failure is what that
+/// may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probing {
+    /// Before it goes anywhere else, as it can be sent again.
+    First,
+    /// As often as it would go there if all were well.
+    ByShare,
+    /// Where nothing else takes it.
+    Last,
 }
 
 /// An endpoint, and its breaker's leave.

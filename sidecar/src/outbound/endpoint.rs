@@ -41,8 +41,6 @@ pub struct Endpoint {
     pub pool: Rc<Pool>,
     speed: Speed,
     down: RefCell<Option<ConnectFault>>,
-    /// What its last failure was, for people.
-    failed: RefCell<Option<Box<str>>>,
 }
 
 /// What a choice asks of it, in one line of the cache.
@@ -74,14 +72,7 @@ impl Endpoint {
         let whom = format!("\"{service}\" at {}", of.address).into();
         let ewma = Cell::new(PeakEwma::new(now));
         let speed = Speed { clock, ewma, in_flight: Cell::default() };
-        Rc::new(Self {
-            of,
-            whom,
-            pool,
-            speed,
-            down: RefCell::default(),
-            failed: RefCell::default(),
-        })
+        Rc::new(Self { of, whom, pool, speed, down: RefCell::default() })
     }
 
     /// Where it listens.
@@ -130,8 +121,8 @@ impl Endpoint {
     }
 
     /// What its last failure was, in words.
-    pub fn failed(&self) -> Option<Box<str>> {
-        self.failed.borrow().clone()
+    pub fn failed(&self) -> Option<Arc<str>> {
+        self.of.state.failed()
     }
 
     /// Why it cannot be connected, while it cannot.
@@ -213,7 +204,11 @@ impl Sent {
     /// The call has ended so; `why` is asked for where it failed.
     pub fn judge(mut self, outcome: Outcome, why: impl FnOnce() -> String) {
         let now = Instant::now();
-        self.observe(now, matches!(outcome, Outcome::Bad | Outcome::Down));
+        let failed = matches!(outcome, Outcome::Bad | Outcome::Down);
+        if !self.observe(now, failed) && failed {
+            // It began quickly, and failed all the same.
+            self.endpoint.speed.observe(PENALTY, now);
+        }
         self.record(outcome, now, why);
     }
 
@@ -225,19 +220,24 @@ impl Sent {
             let waited = now.saturating_duration_since(self.begin);
             self.endpoint.speed.observe(waited * OVERTAKEN, now);
         }
+        if self.is_probe() {
+            // It is not well yet.
+            self.record(Outcome::Bad, now, || "another endpoint answered before it".into());
+        }
     }
 
     fn record(&mut self, outcome: Outcome, now: Instant, why: impl FnOnce() -> String) {
         let Some(permit) = self.permit.take() else { return };
-        if outcome == Outcome::Down {
-            *self.endpoint.failed.borrow_mut() = Some(why().into());
+        if matches!(outcome, Outcome::Bad | Outcome::Down) {
+            self.endpoint.of.state.set_failed(&why());
         }
         self.upstream.record(&self.endpoint, permit, outcome, now);
     }
 
-    fn observe(&mut self, now: Instant, failed: bool) {
+    /// The wait has ended. Returns whether it had not before.
+    fn observe(&mut self, now: Instant, failed: bool) -> bool {
         if !self.leave() {
-            return;
+            return false;
         }
         let took = now.saturating_duration_since(self.begin);
         if !failed {
@@ -245,6 +245,7 @@ impl Sent {
         }
         let took = if failed { took.max(PENALTY) } else { took };
         self.endpoint.speed.observe(took, now);
+        true
     }
 
     /// It waits no more. Returns whether it had.

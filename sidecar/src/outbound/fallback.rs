@@ -158,7 +158,7 @@ impl Ladder<'_> {
         (going.head, going.in_upstream) = (asked.clone(), None);
         let method = self.screen.method(&other, asked);
         // A retry of the call, not to be multiplied by retries of its own.
-        let asking = Asking { before: self.asking.before + 1, ..self.asking };
+        let asking = Asking { before: self.asking.before.saturating_add(1), ..self.asking };
         Ok(match self.at(&asking, &other, &method, going).await? {
             Ok(exchange) => Some(exchange),
             Err(still) => {
@@ -184,6 +184,10 @@ impl Ladder<'_> {
         let latest = Instant::now() + WHOLE;
         let until = self.asking.deadline.map_or(latest, |deadline| deadline.min(latest));
         let is_whole = control.until(Some(until), pin!(read_whole(body))).await?;
+        if let Body::Kept(kept) = body {
+            // For the next step.
+            kept.rewind();
+        }
         let (Some(true), Body::Kept(kept)) = (is_whole, &*body) else { return Ok(None) };
         let question = self.question(asked, kept);
         Ok(self.screen.worker.answers.find(&question, age, Instant::now()))
@@ -227,7 +231,6 @@ impl Ladder<'_> {
             response: None,
             idle: None,
             header_list: self.screen.worker.header_list(),
-            is_http: false,
         };
         Ok(Box::new(Exchange::made(answer, control, limits)?))
     }
@@ -235,6 +238,9 @@ impl Ladder<'_> {
 
 /// Whether a fault is the upstream's, or of the way to it.
 fn is_upstreams(fault: &Fault) -> bool {
+    if fault.is_injected() {
+        return matches!(Outcome::of_status(fault.code()), Outcome::Bad | Outcome::Down);
+    }
     match fault.reason {
         Reason::NoRoute | Reason::Denied | Reason::TooLarge | Reason::Malformed => false,
         Reason::NoEndpoints

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
-use super::balance::{Balance, Rules};
+use super::balance::{Balance, Probing, Rules};
 use super::endpoint::{Count, Endpoint};
 use super::method::Method;
 use crate::config;
@@ -131,9 +131,10 @@ impl Upstream {
         &self,
         tried: &[Rc<Endpoint>],
         hash: Option<u64>,
+        probing: Probing,
         now: Instant,
     ) -> Option<(Rc<Endpoint>, Permit)> {
-        self.balance.borrow_mut().pick(tried, hash, now)
+        self.balance.borrow_mut().pick(tried, hash, probing, now)
     }
 
     /// Whether an endpoint takes calls that is none of these.

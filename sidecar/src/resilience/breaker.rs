@@ -224,7 +224,13 @@ impl Breaker {
                 Outcome::Unknown => {}
             }
         }
-        while word.generation == permit.generation {
+        // A probe that took longer than the next one waited shows all the same that it is well.
+        let is_well = permit.is_probe && outcome == Outcome::Good;
+        let counts = |word: Word| {
+            word.generation == permit.generation
+                || is_well && matches!(word.phase, Phase::HalfOpen { .. })
+        };
+        while counts(word) {
             let (next, change) = self.next(word, outcome, trip, endpoints, now, rng)?;
             // Its place is taken before it opens: of two that open at once the second sees it.
             let is_place_taken = match change {

@@ -53,6 +53,12 @@ impl Bucket {
         taken.map(drop).map_err(none)
     }
 
+    /// Puts one token back that was taken for nothing.
+    pub fn give_back(&self, rate: &Rate) {
+        let back = |full: u64| Some(full.saturating_sub(rate.interval()));
+        let _ = self.full.fetch_update(Ordering::Relaxed, Ordering::Relaxed, back);
+    }
+
     /// Whether it is full: nobody took any for so long that it can be forgotten.
     pub fn is_full(&self, now: Moment) -> bool {
         self.full.load(Ordering::Relaxed) <= now.nanos()
@@ -83,6 +89,15 @@ mod tests {
         assert_eq!(bucket.take(&rate, at(1100)), Ok(()));
         assert!(!bucket.is_full(at(1599)));
         assert!(bucket.is_full(at(1600)));
+    }
+
+    #[test]
+    fn what_is_put_back_can_be_taken_again_and_nothing_more() {
+        let (bucket, rate) = (Bucket::default(), rate(10, Duration::from_secs(1), 2));
+        assert!(bucket.take(&rate, at(1000)).is_ok() && bucket.take(&rate, at(1000)).is_ok());
+        bucket.give_back(&rate);
+        assert!(bucket.take(&rate, at(1000)).is_ok());
+        assert!(bucket.take(&rate, at(1000)).is_err());
     }
 
     #[test]

@@ -51,6 +51,9 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// … and so many answers. Where none comes, none is drawn: who waits for events looks like that.
 const ANSWERS: u32 = 20;
 
+/// A limit under which no answer came for so long is lifted.
+const STUCK: Duration = Duration::from_secs(2);
+
 /// A limit of calls at a time.
 #[derive(Debug)]
 pub struct Gradient {
@@ -63,6 +66,8 @@ pub struct Gradient {
     answers: AtomicU32,
     given_up: AtomicU32,
     peak: AtomicU32,
+    /// When the last answer came, in nanoseconds.
+    answered: AtomicU64,
     /// Whoever finds it locked leaves the conclusion to whoever has locked it.
     mind: Mutex<Mind>,
 }
@@ -78,6 +83,7 @@ impl Gradient {
             answers: AtomicU32::new(0),
             given_up: AtomicU32::new(0),
             peak: AtomicU32::new(0),
+            answered: AtomicU64::new(0),
             mind: Mutex::default(),
         }
     }
@@ -97,6 +103,7 @@ impl Gradient {
     /// methods apart: any number that is always the same for one.
     pub fn record(&self, method: u64, took: Duration, in_flight: u32, now: Moment) {
         self.methods.record(method, took);
+        self.answered.store(now.nanos(), Ordering::Relaxed);
         self.peak.fetch_max(in_flight, Ordering::Relaxed);
         let answers = self.answers.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let lasted = now.since(Moment::from_nanos(self.begun.load(Ordering::Relaxed)));
@@ -113,6 +120,19 @@ impl Gradient {
         // Who does not wait as long as it usually takes says nothing of the app.
         if self.methods.is_late(method, waited, &self.bounds) {
             self.given_up.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A call was refused. Where no answer came for long, calls that wait for something else than
+    /// the app have all places, and without an answer nothing would ever be concluded.
+    pub fn refused(&self, now: Moment) {
+        let answered = Moment::from_nanos(self.answered.load(Ordering::Relaxed));
+        if now.since(answered) >= STUCK
+            && let Ok(mut mind) = self.mind.try_lock()
+            && !mind.is_open()
+        {
+            *mind = Mind::default();
+            self.limit.store(self.bounds.most.get(), Ordering::Relaxed);
         }
     }
 

@@ -76,12 +76,12 @@ impl Outcome {
             Reason::ConnectFailed
             | Reason::TlsFailed
             | Reason::IdentityMismatch
-            | Reason::Overloaded
             | Reason::UpstreamReset
             | Reason::AppUnreachable
             | Reason::Draining => Outcome::Down,
             Reason::DeadlineExceeded => Outcome::Bad,
-            Reason::Denied => Outcome::Good,
+            // Whoever sheds works as well as it can: to let it rest would halve what it does.
+            Reason::Denied | Reason::Overloaded => Outcome::Good,
             Reason::NoRoute
             | Reason::NoEndpoints
             | Reason::BreakerOpen
@@ -108,7 +108,13 @@ pub enum Failure {
 impl Failure {
     /// Of an answer with a status; `reason` where the peer's sidecar made it. The peer's sidecar
     /// strips its app's own, so the reason can be believed.
-    pub fn of_answer(code: Code, reason: Option<Reason>) -> Self {
+    /// `delivered` is what it says of that by itself.
+    pub fn of_answer(code: Code, reason: Option<Reason>, delivered: Option<bool>) -> Self {
+        match (reason, delivered) {
+            (Some(_), Some(false)) => return Failure::Undelivered,
+            (Some(_), Some(true)) => return Failure::Answered(code),
+            _ => {}
+        }
         match reason {
             // A caller over its rate would be so anywhere else, too.
             Some(Reason::Overloaded) if code == Code::ResourceExhausted => Failure::Answered(code),
@@ -177,8 +183,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_peer_says_of_the_delivery_beats_its_reason() {
+        let of = |reason, delivered| {
+            Failure::of_answer(Code::Unavailable, Some(reason), Some(delivered))
+        };
+        let answered = Failure::Answered(Code::Unavailable);
+        assert_eq!(of(Reason::Draining, true), answered);
+        assert_eq!(of(Reason::UpstreamReset, false), Failure::Undelivered);
+    }
+
+    #[test]
     fn a_peers_refusal_for_its_app_was_not_delivered() {
-        let of = |reason| Failure::of_answer(Code::Unavailable, reason);
+        let of = |reason| Failure::of_answer(Code::Unavailable, reason, None);
         assert_eq!(of(Some(Reason::Draining)), Failure::Undelivered);
         assert_eq!(of(Some(Reason::UpstreamReset)), Failure::Answered(Code::Unavailable));
         assert_eq!(of(None), Failure::Answered(Code::Unavailable));
@@ -187,7 +203,7 @@ mod tests {
     #[test]
     fn a_caller_over_its_rate_is_neither_sent_elsewhere_nor_held_against_the_endpoint() {
         let (code, reason) = (Code::ResourceExhausted, Some(Reason::Overloaded));
-        assert_eq!(Failure::of_answer(code, reason), Failure::Answered(code));
+        assert_eq!(Failure::of_answer(code, reason, None), Failure::Answered(code));
         assert_eq!(Outcome::of_answer(Some(code), reason), Outcome::Good);
         let fault = Fault::rate_limited("", std::time::Duration::from_secs(1));
         assert_eq!(Failure::from(&fault), Failure::Answered(code));

@@ -15,6 +15,9 @@ use super::budget::{Allowance, Budget};
 use super::moment::Moment;
 use super::outcome::Failure;
 
+/// Where a caller set no deadline, nobody waits longer because a server asks for it.
+const LONGEST: Duration = Duration::from_secs(15);
+
 /// How a route's calls are sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -145,6 +148,9 @@ impl Policy {
             return Verdict::Stop(why);
         }
         let wait = match attempt.pushback {
+            Some(Pushback::After(wait)) if call.deadline.is_none() && wait > LONGEST => {
+                return Verdict::Stop(Why::Pushback);
+            }
             Some(Pushback::After(wait)) => wait,
             Some(Pushback::Stop) => return Verdict::Stop(Why::Pushback),
             None => self.backoff.wait(attempt.sent.saturating_sub(1), rng),
@@ -156,6 +162,16 @@ impl Policy {
             return Verdict::Stop(Why::Budget);
         }
         Verdict::Again(wait)
+    }
+
+    /// Whether sending it again could help a call that failed so.
+    pub fn is_worth(&self, call: &Call, failure: Failure) -> bool {
+        match failure {
+            Failure::Undelivered => true,
+            Failure::Reset => call.is_idempotent,
+            Failure::Answered(code) => call.is_idempotent && self.on.contains(code),
+            Failure::Final => false,
+        }
     }
 
     fn obstacle(&self, call: &Call, attempt: &Attempt) -> Option<Why> {

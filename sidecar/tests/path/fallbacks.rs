@@ -350,3 +350,26 @@ async fn a_method_is_sent_again_as_its_descriptors_say_also_where_they_say_so_la
     mesh.web.set_methods("echo", Arc::default());
     assert_eq!(sent("GetUser").await, 1);
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn another_upstream_gets_the_whole_call_though_an_old_answer_was_looked_for_first() {
+    let scene = Scene::new("{ stale = \"5m\" }, { upstream = \"spare\" }", "").does(Does::Says(14));
+    let answer = scene.call().await;
+    assert_eq!((answer.body.as_slice(), mark(&answer)), (EVE, Some("upstream")));
+    let seen = scene.seen.borrow();
+    let (name, _, body) = seen.last().unwrap();
+    assert_eq!((*name, body.as_slice()), ("spare", &b"asked"[..]));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn whom_the_callers_baggage_names_gets_no_others_answer() {
+    let scene = Scene::new("{ stale = \"5m\" }", "");
+    let call = async |user: &str| {
+        let request = request().uri(format!("http://echo{PATH}")).header("baggage", user);
+        scene.mesh.client().await.call(request.body(()).unwrap(), b"1").await.unwrap()
+    };
+    assert_eq!(call("user=ada").await.body, ADA);
+    scene.echo.set(Does::Says(14));
+    assert_eq!(mark(&call("user=ada").await), Some("stale"));
+    assert_eq!(mark(&call("user=eve").await), None);
+}

@@ -31,6 +31,10 @@ enum Does {
     /// With a message, and this status in trailers.
     Begins(&'static [(&'static str, &'static str)]),
     Hangs,
+    /// Echoes after a second.
+    Slow,
+    /// A head at once, and a message after a second.
+    Streams,
 }
 
 /// Two endpoints that together answer as scripted, call for call; what comes after is echoed.
@@ -85,6 +89,16 @@ async fn answer(
             let mut send = respond.send_response(head(), false).unwrap();
             send.send_data(Bytes::from_static(b"message"), false).unwrap();
             send.send_trailers(fields(pairs)).unwrap();
+        }
+        Does::Slow => {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            echo_kept(&seen, place, body, respond).await;
+        }
+        Does::Streams => {
+            let mut send = respond.send_response(head(), false).unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            send.send_data(Bytes::from_static(b"late"), false).unwrap();
+            send.send_trailers(fields(&[("grpc-status", "0")])).unwrap();
         }
         Does::Hangs => {
             let reason = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
@@ -432,4 +446,114 @@ async fn what_is_not_grpc_is_sent_again_where_http_calls_it_idempotent() {
         assert_eq!(answer.body, b"said");
         assert_eq!((answer.head.status() == 200, *seen.borrow()), (times == 2, times), "{verb}");
     }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_call_that_a_drain_cut_off_in_the_app_is_not_sent_again() {
+    let cut = Does::Says(&[
+        ("grpc-status", "14"),
+        ("outrigger-reason", "draining"),
+        ("outrigger-delivered", "maybe"),
+    ]);
+    let (answer, seen, _mesh) = call("", &[cut]).await;
+    assert_eq!((answer.status().0.as_str(), seen.borrow().len()), ("14", 1));
+    // And the other way round: a peer whose app refused the stream.
+    let refused = Does::Says(&[
+        ("grpc-status", "14"),
+        ("outrigger-reason", "upstream_reset"),
+        ("outrigger-delivered", "no"),
+    ]);
+    let (answer, seen, _mesh) = call("", &[refused]).await;
+    assert_eq!((answer.status().0.as_str(), seen.borrow().len()), ("0", 2));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_answer_that_is_no_use_to_retry_wins_over_an_attempt_that_hangs() {
+    const NOT_FOUND: &[(&str, &str)] = &[("grpc-status", "5")];
+    let begin = Instant::now();
+    let (answer, seen, _mesh) =
+        call("[retry]\nidempotent = true", &[Does::Hangs, Does::Says(NOT_FOUND)]).await;
+    assert_eq!((answer.status().0.as_str(), seen.borrow().len()), ("5", 2));
+    assert!(begin.elapsed() < Duration::from_secs(1), "it waited for the one that hangs");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_hedge_that_fails_leaves_the_first_attempt_to_its_end() {
+    let config = "[retry]\nidempotent = true\nattempts = 2";
+    let (answer, seen, _mesh) = call(config, &[Does::Slow, Does::Says(UNAVAILABLE)]).await;
+    assert_eq!((answer.status().0.as_str(), seen.borrow().len()), ("0", 2));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn the_head_of_a_stream_is_held_back_for_a_moment_alone() {
+    let mesh = Mesh::with_caller(IDEMPOTENT);
+    script(&mesh, &[Does::Streams]);
+    let mut client = mesh.client().await;
+    let begin = Instant::now();
+    let (response, mut send) = client.open(grpc_request());
+    send.send_data(Bytes::from_static(b"asked"), true).unwrap();
+    let response = response.await.unwrap();
+    assert!(begin.elapsed() < Duration::from_millis(60), "{:?}", begin.elapsed());
+    assert_eq!(Answer::read(response).await.unwrap().body, b"late");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_endpoint_that_fails_quickly_for_its_own_reasons_draws_few_calls() {
+    let mesh = Mesh::new();
+    let broken = address("127.0.0.2:21000");
+    mesh.endpoints(&[(inbound_address(), "echo"), (broken, "echo")]);
+    sidecar(&mesh, inbound_address(), |request, respond| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        echo(request, respond).await;
+    });
+    sidecar(&mesh, broken, |_request, mut respond| async move {
+        let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+        let mut send = respond.send_response(head, false).unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "13".parse().unwrap());
+        send.send_trailers(trailers).unwrap();
+    });
+    let mut client = mesh.client().await;
+    let mut failed = 0;
+    for _ in 0..200 {
+        let answer = client.call(grpc_request(), b"").await.unwrap();
+        failed += usize::from(answer.status().0 != "0");
+    }
+    assert!(failed < 20, "{failed} of 200 calls went to the endpoint that fails");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_method_slower_than_a_rest_closes_its_breaker_all_the_same() {
+    let mesh = Mesh::new();
+    mesh.endpoints(&[(inbound_address(), "echo")]);
+    let is_well = Rc::new(RefCell::new(false));
+    let also = is_well.clone();
+    sidecar(&mesh, inbound_address(), move |request, mut respond| {
+        let is_well = *also.borrow();
+        async move {
+            if is_well {
+                tokio::time::sleep(Duration::from_secs(6)).await;
+                return echo(request, respond).await;
+            }
+            let head = Response::builder().header("content-type", "application/grpc");
+            respond
+                .send_response(head.header("grpc-status", "14").body(()).unwrap(), true)
+                .unwrap();
+        }
+    });
+    let mut client = mesh.client().await;
+    for _ in 0..5 {
+        client.call(grpc_request(), b"").await.unwrap();
+    }
+    *is_well.borrow_mut() = true;
+    let begin = Instant::now();
+    let mut open = Vec::new();
+    while begin.elapsed() < Duration::from_secs(20) {
+        let (answer, mut send) = client.open(grpc_request());
+        send.send_data(Bytes::new(), true).unwrap();
+        open.push(answer);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let answer = client.call(grpc_request(), b"").await.unwrap();
+    assert_eq!(answer.status().0, "0", "{:?}", answer.status());
 }

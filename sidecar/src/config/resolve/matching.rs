@@ -68,7 +68,7 @@ impl Resolver<'_> {
             return false;
         };
         let item = items.iter().filter(|item| !is_refused(item)).nth(at);
-        item.is_some_and(|item| item.find([key]).is_some())
+        item.is_some_and(|item| item.find(key.split('.')).is_some())
     }
 }
 

@@ -129,6 +129,14 @@ impl Section<'_, '_> {
     fn fault(&mut self, at: usize, keys: &RouteFaultKeys) -> Option<Injection> {
         let RouteFaultKeys { percent, delay, abort } = *keys;
         if delay.is_none() && abort.is_none() {
+            let list = self.key("route");
+            if ["fault.delay", "fault.abort"]
+                .iter()
+                .any(|key| self.resolver.is_set_in(&list, at, key))
+            {
+                // What is wrong with it was told.
+                return None;
+            }
             let message = "found neither delay nor abort, expected one of them or both";
             self.route_problem(at, "fault", message.into());
             return None;

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use http::response::Parts as Head;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Attempts;
 use super::going::Copy;
@@ -14,6 +14,7 @@ use crate::call::exchange::{Ended, Exchange};
 use crate::call::headers::{Answered, Dialect};
 use crate::call::told::Told;
 use crate::fault::{Fault, Reason};
+use crate::resilience::outcome::Failure;
 use crate::telemetry::labels::RetryOutcome;
 use crate::transport::body::Body;
 
@@ -72,11 +73,14 @@ impl Attempts<'_> {
                 }
                 match exchange.poll_arrival(cx, peek) {
                     Poll::Ready(ended) => {
-                        let has_failed = match &ended {
-                            Ok(()) => exchange.told().is_some_and(|told| told.failure().is_some()),
-                            Err(_) => exchange.is_lost(),
+                        let failure = match &ended {
+                            Ok(()) => exchange.told().and_then(Told::failure),
+                            Err(Ended::Fault(fault)) if exchange.is_lost() => Some(fault.into()),
+                            Err(_) => None,
                         };
-                        if !has_failed || hedges.is_empty() {
+                        // A third endpoint is better than one that may hang, too.
+                        let is_last = self.sent.get() >= self.calling.policy.attempts.get();
+                        if hedges.is_empty() || !is_last || !self.is_worth(failure) {
                             return Poll::Ready(ended);
                         }
                         first = Some(ended);
@@ -96,6 +100,11 @@ impl Attempts<'_> {
         .await;
         hedges.iter().for_each(|_| self.count(RetryOutcome::HedgeLost));
         ended
+    }
+
+    /// Whether a failure is one that another endpoint may not have.
+    fn is_worth(&self, failure: Option<Failure>) -> bool {
+        failure.is_some_and(|failure| self.calling.policy.is_worth(&self.call, failure))
     }
 
     /// The same call at another endpoint, where it may go there.
@@ -127,17 +136,24 @@ impl Attempts<'_> {
             let place = self.connect(false, now).await?;
             let mut attempt = self.send(place, &mut head, &mut body)?;
             let limit = self.worker.header_list();
-            let (head, body) = poll_fn(|cx| {
+            let answer = poll_fn(|cx| {
                 if let Err(Ended::Fault(fault)) = attempt.poll_upload(cx, limit) {
                     return Poll::Ready(Err(fault));
                 }
                 attempt.poll_answer(cx)
-            })
-            .await?;
+            });
+            // Where the caller set no deadline, no attempt waits for ever.
+            let patience = self.calling.timeout.limit().filter(|_| self.deadline.is_none());
+            let (head, body) = match patience {
+                Some(patience) => timeout(patience, answer).await.unwrap_or_else(|_| {
+                    Err(Fault::after_send(Reason::DeadlineExceeded, "a hedge had no answer"))
+                })?,
+                None => answer.await?,
+            };
             let answered = Answered::of(&head.headers);
             if answered.has_reason || (body.is_empty() && answered.status.is_some()) {
                 let told = Told::of(&answered, &head.headers);
-                if told.failure().is_some() {
+                if self.is_worth(told.failure()) {
                     attempt.judge(told.outcome(), || told.words());
                     return Err(Fault::after_send(Reason::UpstreamReset, told.words()));
                 }

@@ -82,7 +82,7 @@ impl Bench {
     }
 
     fn pick(&mut self, tried: &[Rc<Endpoint>], hash: Option<u64>) -> Option<(u16, Permit)> {
-        let (endpoint, permit) = self.balance.pick(tried, hash, self.now)?;
+        let (endpoint, permit) = self.balance.pick(tried, hash, Probing::First, self.now)?;
         Some((endpoint.address().port(), permit))
     }
 

@@ -17,15 +17,8 @@ use tokio::time::Instant;
 use crate::call::deadline::GRPC_TIMEOUT;
 
 /// Headers that say nothing of what is asked for, nor who asks.
-const ASIDE: [&str; 7] = [
-    "traceparent",
-    "tracestate",
-    "baggage",
-    "grpc-trace-bin",
-    "grpc-tags-bin",
-    "grpc-previous-rpc-attempts",
-    "x-request-id",
-];
+const ASIDE: [&str; 5] =
+    ["traceparent", "tracestate", "grpc-trace-bin", "grpc-previous-rpc-attempts", "x-request-id"];
 
 /// What was asked: SHA-256, so that no two requests are taken for one, and no token is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -273,6 +273,20 @@ fn where_fewer_calls_are_no_quicker_the_limit_is_lifted() {
 }
 
 #[test]
+fn a_limit_that_lets_nothing_through_is_lifted() {
+    let mut world = narrow();
+    world.run(&[calls(6000.0, |_| 10.0)], 20);
+    assert_fits(&world);
+    // All places are held by calls that wait for events: no answer comes any more.
+    let after =
+        |seconds| Moment::after_origin(Duration::from_secs_f64(world.now / 1000.0 + seconds));
+    world.limit.refused(after(1.0));
+    assert_fits(&world);
+    world.limit.refused(after(2.1));
+    assert_eq!(world.limit.limit(), 10_000);
+}
+
+#[test]
 fn four_workers_find_what_one_finds() {
     let limit = Gradient::new(bounds());
     let (clock, turn) = (AtomicU64::new(1), Barrier::new(4));

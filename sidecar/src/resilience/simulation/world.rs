@@ -295,7 +295,7 @@ impl World {
             End::Good => (Outcome::Good, None),
             End::Unavailable => (
                 Outcome::of_status(Code::Unavailable),
-                Some(Failure::of_answer(Code::Unavailable, None)),
+                Some(Failure::of_answer(Code::Unavailable, None, None)),
             ),
             End::Reset => (Outcome::Down, Some(Failure::Reset)),
             End::Refused => (Outcome::Down, Some(Failure::Undelivered)),
