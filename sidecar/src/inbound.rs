@@ -261,7 +261,8 @@ impl Inbound {
             control.until(deadline, entering).await?
         };
         let place = place.ok_or_else(|| expired("while the app had no room for the call"))??;
-        let sending = pin!(app.send(head, body, place, begin));
+        let now = place.begin();
+        let sending = pin!(app.send(head, body, place, now));
         let sent = control.until(deadline, sending).await?;
         let (answer, upload) = sent.ok_or_else(|| expired("before the app could be reached"))??;
         let limits = Limits {

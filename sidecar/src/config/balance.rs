@@ -52,6 +52,9 @@ impl HashKeys {
         };
         // Names that begin so are HTTP/2's own fields, and no header.
         match HeaderName::try_from(name) {
+            Ok(header) if header.as_str().starts_with("outrigger-") => {
+                Err(format!("found {name:?}, which is taken off first, expected another header"))
+            }
             Ok(header) => Ok(HashOn { header }),
             Err(_) => Err(format!("found {name:?}, expected a header's name")),
         }

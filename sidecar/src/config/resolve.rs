@@ -11,6 +11,7 @@ use super::problem::{Origin, Problem};
 use super::tree::Node;
 use super::{Advertise, AgentAddr, Authorization, Config, Inbound, Limits, Runtime};
 
+mod calling;
 mod identity;
 mod inbound;
 mod matching;

@@ -376,11 +376,27 @@ fn a_route_that_sends_again_says_that_its_methods_may_be() {
         ("retry = { on = [\"internal\"] }", "sidecar.toml:5: upstreams.user.route[0].retry.on: "),
         ("hedge = { after = \"50ms\" }", "sidecar.toml:5: upstreams.user.route[0].hedge.after: "),
         ("retry = { on = [\"internal\"], idempotent = false }", "sidecar.toml:5: "),
+        (
+            "retry = { attempts = 1, on = [\"internal\"], idempotent = true }",
+            "sidecar.toml:5: upstreams.user.route[0].retry.on: ",
+        ),
+        ("retry = { backoff = \"2s\" }", "sidecar.toml:5: upstreams.user.route[0].retry.backoff: "),
+        (
+            "retry = { idempotent = true }\nhedge = { attempts = 1, after = \"50ms\" }",
+            "sidecar.toml:6: upstreams.user.route[0].hedge.after: ",
+        ),
+        (
+            "[upstreams.user.breaker]\nrest = \"10s\"",
+            "sidecar.toml:6: upstreams.user.breaker.rest: ",
+        ),
+        ("[breaker]\nrest_max = \"10ms\"", "sidecar.toml:6: breaker.rest_max: "),
+        ("fault = { delay = \"abc\" }", "sidecar.toml:5: upstreams.user.route[0].fault.delay: "),
         ("fault = { percent = 10 }", "sidecar.toml:5: upstreams.user.route[0].fault: "),
         ("retry = { attempts = 11 }", "sidecar.toml:5: upstreams.user.route[0].retry.attempts: "),
     ] {
         let told = route(text);
         assert!(told.starts_with(expected), "{text}: {told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
     }
     assert!(route("retry = { on = [\"internal\"] }").contains("idempotent = true"));
 }

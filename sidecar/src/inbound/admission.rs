@@ -151,6 +151,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// When the call got it.
+    pub fn begin(&self) -> Instant {
+        self.begin
+    }
+
     /// The call is on its way: the app is asked.
     pub fn sent(mut self) -> Self {
         self.is_sent = true;

@@ -11,6 +11,7 @@ use descriptors::Described;
 use fallback::Subject;
 
 use super::Resolver;
+use super::calling::{contradiction, contradictions};
 use super::matching::route_match;
 use crate::config::balance::HashKeys;
 use crate::config::inbound::RouteFaultKeys;
@@ -30,11 +31,16 @@ pub(super) fn resolve(
     let mut calling = Calling::default().with(&keys.retry, &keys.hedge);
     calling.timeout = keys.timeouts.response;
     calling.policy.budget = keys.retry_budget.allowance(calling.policy.budget);
+    let trip = keys.breaker.trip(Trip::default());
+    let told = contradictions(&keys.retry, &keys.hedge, &calling);
+    for (key, message) in told.into_iter().chain(contradiction(&keys.breaker, &trip)) {
+        resolver.problem(key, message);
+    }
     let other = Upstream {
         listen: None,
         endpoints: Endpoints::Discovered,
         calling,
-        trip: keys.breaker.trip(Trip::default()),
+        trip,
         connect_timeout: keys.timeouts.connect,
         in_flight: keys.limits.in_flight,
         in_flight_per_endpoint: keys.limits.in_flight_per_endpoint,
@@ -69,10 +75,15 @@ impl Section<'_, '_> {
         let mut calling = other.calling.with(&keys.retry, &keys.hedge);
         calling.timeout = keys.timeout.unwrap_or(calling.timeout);
         calling.policy.budget = keys.retry_budget.allowance(calling.policy.budget);
+        let trip = keys.breaker.trip(other.trip);
+        let told = contradictions(&keys.retry, &keys.hedge, &calling);
+        for (key, message) in told.into_iter().chain(contradiction(&keys.breaker, &trip)) {
+            self.problem(key, message);
+        }
         Upstream {
             listen: keys.listen,
             endpoints: self.endpoints(),
-            trip: keys.breaker.trip(other.trip),
+            trip,
             connect_timeout: keys.connect_timeout.unwrap_or(other.connect_timeout),
             in_flight: keys.in_flight.unwrap_or(other.in_flight),
             in_flight_per_endpoint: keys
@@ -117,6 +128,9 @@ impl Section<'_, '_> {
             && !calling.is_idempotent.unwrap_or(is_described)
         {
             self.route_problem(at, key, "set for methods that may not be idempotent, expected retry.idempotent = true beside it: they may then be called twice with the effect of once".into());
+        }
+        for (key, message) in contradictions(&keys.retry, &keys.hedge, &calling) {
+            self.route_problem(at, key, message);
         }
         let hash = self.hash(at, keys.hash.as_ref());
         let fault = keys.fault.as_ref().and_then(|keys| self.fault(at, keys));

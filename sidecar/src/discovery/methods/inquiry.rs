@@ -142,6 +142,14 @@ async fn stand<A, T>(
                 Reply::Failed(why) => {
                     tracing::debug!(upstream, "its methods are not known yet: {why}");
                     tried = tried.saturating_add(1);
+                    if tried == tries {
+                        tracing::warn!(
+                            upstream,
+                            "no method counts as idempotent until its instances change: its \
+                             reflection did not answer ({why}); upstreams.{upstream}.descriptors \
+                             would say it, too"
+                        );
+                    }
                     match timeout(wait.mul_f64(0.5 + fastrand::f64()), changes.changed()).await {
                         Err(_) => wait = (wait * 2).min(AGAIN_LAST),
                         Ok(Ok(())) => {
