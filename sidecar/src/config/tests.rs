@@ -398,5 +398,8 @@ fn a_route_that_sends_again_says_that_its_methods_may_be() {
         assert!(told.starts_with(expected), "{text}: {told}");
         assert_eq!(told.lines().count(), 1, "{told}");
     }
+    for fine in ["[retry]\nattempts = 1", "[hedge]\nattempts = 1", "[breaker]\nrest = \"2s\""] {
+        assert_eq!(route(fine), "nothing", "{fine}");
+    }
     assert!(route("retry = { on = [\"internal\"] }").contains("idempotent = true"));
 }

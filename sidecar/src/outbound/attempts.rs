@@ -22,6 +22,7 @@ use crate::call::attempt::{Answer, Attempt};
 use crate::call::deadline;
 use crate::call::exchange::{Ended, Exchange, Limits};
 use crate::call::headers::Asked;
+use crate::call::told::Told;
 use crate::config::Calling;
 use crate::discovery::snapshot::UpstreamState;
 use crate::fault::{Fault, Reason};
@@ -113,7 +114,7 @@ impl Attempts<'_> {
         }
         let copy = Copy::of(&going.head);
         going.body.keep(self.calling.body, Some(&self.worker.room));
-        let mut is_retry = false;
+        let (mut is_retry, mut earlier) = (false, None);
         loop {
             let ended = self.once(going, Some(&copy)).await;
             if is_retry && ended.is_err() {
@@ -128,6 +129,7 @@ impl Attempts<'_> {
                 }
                 Err(failed) => failed,
             };
+            let failed = failed.after(&mut earlier);
             // Boxed, as most calls do not come here.
             if let Next::Over(end) = Box::pin(self.again(going, failed, is_retry)).await? {
                 return end;
@@ -321,6 +323,21 @@ impl Failed {
             Failed::Unsent(fault) | Failed::Lost(fault, _) => (Failure::from(fault), None),
             Failed::Told(failure, pushback, _) => (*failure, *pushback),
         }
+    }
+
+    /// Notes what was answered; one that was not sent at all says so beside what was answered
+    /// before.
+    fn after(mut self, earlier: &mut Option<String>) -> Self {
+        match &mut self {
+            Failed::Told(.., exchange) => *earlier = exchange.told().map(Told::words),
+            Failed::Lost(fault, _) => *earlier = Some(fault.message.to_string()),
+            Failed::Unsent(fault) => {
+                if let Some(earlier) = earlier {
+                    fault.message = format!("{}; before that: {earlier}", fault.message).into();
+                }
+            }
+        }
+        self
     }
 
     /// Whether the whole request is at hand.

@@ -557,3 +557,18 @@ async fn a_method_slower_than_a_rest_closes_its_breaker_all_the_same() {
     let answer = client.call(grpc_request(), b"").await.unwrap();
     assert_eq!(answer.status().0, "0", "{:?}", answer.status());
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_retry_that_finds_no_endpoint_tells_what_was_answered_before() {
+    let mesh = Mesh::with_caller("[retry]\nidempotent = true\n[breaker]\nconsecutive = 1");
+    mesh.endpoints(&[(inbound_address(), "echo")]);
+    sidecar(&mesh, inbound_address(), |_request, mut respond| async move {
+        let head = Response::builder().header("content-type", "application/grpc");
+        let head = head.header("grpc-status", "14").header("grpc-message", "no database");
+        respond.send_response(head.body(()).unwrap(), true).unwrap();
+    });
+    let answer = mesh.client().await.call(grpc_request(), b"").await.unwrap();
+    let (_, message, reason) = answer.status();
+    assert_eq!(reason, "breaker_open");
+    assert!(message.ends_with("before that: Unavailable: no database"), "{message}");
+}
