@@ -108,7 +108,11 @@ async fn servers_that_break_the_rules_of_http2_are_told_so() {
     let (Some(programs), Some(python)) = (peer("h2spec"), peer("python")) else { return };
     let authority = Authority::new();
     let (first, outbound) = (ports(), free());
-    let mut sections = format!("[outbound]\nlisten = \"{outbound}\"\n{FRAMES}");
+    // Each server breaks a rule each time: it is asked each time, once, and does not rest for it.
+    let mut sections = format!(
+        "[outbound]\nlisten = \"{outbound}\"\n[retry]\nattempts = 1\n[breaker]\n\
+         consecutive = 1000000\nsuccess_rate = 0\n{FRAMES}"
+    );
     let identity = Authority::id(CALLEE);
     for port in first..first + SERVERS {
         writeln!(

@@ -104,8 +104,9 @@ impl Pair {
             Authority::id(CALLER),
         );
         let callee = authority.sidecar(CALLEE, &service, &sections).await;
+        // The suites' one callee answers with errors on purpose, and is not to rest for them.
         let sections = format!(
-            "[outbound]\nlisten = \"{others}\"\n\
+            "[outbound]\nlisten = \"{others}\"\n[breaker]\nconsecutive = 1000000\nsuccess_rate = 0\n\
              [upstreams.{CALLEE}]\nendpoints = [\"{inbound}\"]\nlisten = \"{outbound}\"\n{more}",
         );
         let caller = authority.sidecar(CALLER, "", &sections).await;
