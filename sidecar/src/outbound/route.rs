@@ -7,7 +7,7 @@ use http::request::Parts;
 
 use super::method::Method;
 use crate::call::headers::{Asked, Dialect};
-use crate::config::{Calling, Rung, ServiceName, Upstream};
+use crate::config::{Calling, Route, Rung, ServiceName, Upstream};
 use crate::fault::{Fault, Reason};
 use crate::resilience::balance;
 use crate::resilience::inject::Injection;
@@ -105,20 +105,22 @@ fn kebab(name: &str) -> String {
 
 /// What a request's caller gets once the upstream has failed; empty: the failure.
 pub fn fallback<'a>(upstream: &'a Upstream, head: &Parts) -> &'a [Rung] {
-    let route = upstream.routes.iter().find(|route| route.matches.covers(head));
-    route.map_or(&[], |route| &route.fallback)
+    find(upstream, head).map_or(&[], |route| &route.fallback)
+}
+
+/// The first of an upstream's routes that is for a request.
+fn find<'a>(upstream: &'a Upstream, head: &Parts) -> Option<&'a Route> {
+    upstream.routes.iter().find(|route| route.matches.covers(head))
 }
 
 /// How a request is sent: as its route says, else as the upstream.
 pub fn calling<'a>(upstream: &'a Upstream, head: &Parts) -> &'a Calling {
-    let route = upstream.routes.iter().find(|route| route.matches.covers(head));
-    route.map_or(&upstream.calling, |route| &route.calling)
+    find(upstream, head).map_or(&upstream.calling, |route| &route.calling)
 }
 
 /// What a request meets on purpose.
 pub fn fault<'a>(upstream: &'a Upstream, head: &Parts) -> Option<&'a Injection> {
-    let route = upstream.routes.iter().find(|route| route.matches.covers(head));
-    route.and_then(|route| route.fault.as_ref())
+    find(upstream, head).and_then(|route| route.fault.as_ref())
 }
 
 /// What decides to which endpoint a request goes, where its route says so and it has the header.
@@ -126,7 +128,7 @@ pub fn hash(upstream: &Upstream, head: &Parts) -> Option<u64> {
     if !upstream.hashes() {
         return None;
     }
-    let route = upstream.routes.iter().find(|route| route.matches.covers(head))?;
+    let route = find(upstream, head)?;
     let value = head.headers.get(&route.hash.as_ref()?.header)?;
     Some(balance::hash(value.as_bytes()))
 }

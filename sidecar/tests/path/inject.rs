@@ -7,17 +7,12 @@ use std::time::Duration;
 use http::Request;
 use tokio::time::Instant;
 
-use super::net::{Client, Mesh, allow, app, echo, grpc_request, request};
+use super::net::{Client, Mesh, allow, counted_app, grpc_request, request};
 
 fn mesh(rules: &str) -> (Mesh, Rc<Cell<usize>>) {
     let mesh = Mesh::with_app(rules);
     mesh.echo.set_intentions(allow(&["web", "shop"]));
-    let calls = Rc::new(Cell::new(0));
-    let also = calls.clone();
-    app(&mesh, move |request, respond| {
-        also.set(also.get() + 1);
-        echo(request, respond)
-    });
+    let calls = counted_app(&mesh);
     (mesh, calls)
 }
 
@@ -94,12 +89,7 @@ async fn a_route_injects_into_the_calls_that_it_matches_before_they_are_sent() {
                  fault = { abort = \"unavailable\" }\n";
     let mesh = Mesh::with_caller(rules);
     mesh.serve_inbound();
-    let calls = Rc::new(Cell::new(0));
-    let also = calls.clone();
-    app(&mesh, move |request, respond| {
-        also.set(also.get() + 1);
-        echo(request, respond)
-    });
+    let calls = counted_app(&mesh);
     let mut client = mesh.client().await;
     let begin = Instant::now();
     assert_eq!(status(&mut client, grpc_request()).await, "0");

@@ -1,7 +1,7 @@
 //! Two workers, a caller and an app, joined by pipes: client → outbound of `web` → mTLS → inbound
 //! of `echo` → app.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -350,6 +350,17 @@ where
             });
         }
     });
+}
+
+/// An app that echoes, and how many calls it got.
+pub fn counted_app(mesh: &Mesh) -> Rc<Cell<usize>> {
+    let calls = Rc::new(Cell::new(0));
+    let also = calls.clone();
+    app(mesh, move |request, respond| {
+        also.set(also.get() + 1);
+        echo(request, respond)
+    });
+    calls
 }
 
 /// A sidecar of `echo` that answers each call so by itself.

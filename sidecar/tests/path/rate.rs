@@ -7,18 +7,13 @@ use std::time::Duration;
 use http::Request;
 use tokio::time::sleep;
 
-use super::net::{Answer, Client, Mesh, allow, app, echo, grpc_request, request};
+use super::net::{Answer, Client, Mesh, allow, counted_app, grpc_request, request};
 
 fn mesh(rules: &str) -> (Mesh, Rc<Cell<usize>>) {
     let mesh = Mesh::with_app(rules);
     mesh.serve_inbound();
     mesh.echo.set_intentions(allow(&["web", "shop"]));
-    let calls = Rc::new(Cell::new(0));
-    let also = calls.clone();
-    app(&mesh, move |request, respond| {
-        also.set(also.get() + 1);
-        echo(request, respond)
-    });
+    let calls = counted_app(&mesh);
     (mesh, calls)
 }
 
