@@ -5,10 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark may fail so")]
 #![allow(missing_docs, reason = "criterion's macro makes the entry point")]
 
-use std::future::Future;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock, SystemTime};
@@ -21,8 +19,11 @@ use outrigger::outbound::balance::Probing;
 use outrigger::outbound::upstream::Upstream;
 use outrigger::resilience::balance::hash;
 use outrigger::resilience::balance::zones::Zones;
-use outrigger::transport::pool::{Connect, ConnectFault, Opened, Pool, Settings};
 use tokio::time::Instant;
+
+mod nowhere;
+
+use nowhere::pool;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -124,29 +125,6 @@ fn upstream(snapshot: Arc<Snapshot>, now: Instant) -> Rc<Upstream> {
 fn upstream_config() -> Arc<config::Upstream> {
     let config = Config::from_toml("[service]\nname = \"web\"\n", SystemTime::now()).unwrap();
     config.upstreams.of(&"user-service".parse().unwrap()).clone()
-}
-
-/// The choice looks at no connection, so there is none.
-struct Nowhere;
-
-impl Connect for Nowhere {
-    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Opened, ConnectFault>> + '_>> {
-        Box::pin(std::future::pending())
-    }
-}
-
-fn pool() -> Rc<Pool> {
-    let settings = Settings {
-        stream_window: 65_535,
-        connection_window: 4 * 65_535,
-        max_frame: 16_384,
-        max_header_list: 65_536,
-        connections: 1,
-        keepalive: None,
-        first_bytes: Duration::from_secs(1),
-        idle: Duration::from_secs(60),
-    };
-    Pool::new(Box::new(Nowhere), Rc::new(settings))
 }
 
 criterion_group!(benches, picking, news);

@@ -5,13 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark may fail so")]
 #![allow(missing_docs, reason = "criterion's macro makes the entry point")]
 
-use std::future::Future;
 use std::hint::black_box;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use certs::SpiffeId;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -26,8 +24,11 @@ use outrigger::outbound::upstream::Upstream;
 use outrigger::resilience::outcome::Outcome;
 use outrigger::telemetry::labels::Direction;
 use outrigger::telemetry::metrics::{Bounds, Metrics};
-use outrigger::transport::pool::{Connect, ConnectFault, Opened, Pool, Settings};
 use tokio::time::Instant;
+
+mod nowhere;
+
+use nowhere::pool;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -105,29 +106,6 @@ fn endpoints(n: u16) -> snapshot::Upstream {
         (address, identity.clone(), Arc::from("user-service"))
     });
     snapshot::Upstream::succeed(None, "user-service".into(), endpoints, 0)
-}
-
-/// The choice looks at no connection, so there is none.
-struct Nowhere;
-
-impl Connect for Nowhere {
-    fn connect(&self) -> Pin<Box<dyn Future<Output = Result<Opened, ConnectFault>> + '_>> {
-        Box::pin(std::future::pending())
-    }
-}
-
-fn pool() -> Rc<Pool> {
-    let settings = Settings {
-        stream_window: 65_535,
-        connection_window: 4 * 65_535,
-        max_frame: 16_384,
-        max_header_list: 65_536,
-        connections: 1,
-        keepalive: None,
-        first_bytes: Duration::from_secs(1),
-        idle: Duration::from_secs(60),
-    };
-    Pool::new(Box::new(Nowhere), Rc::new(settings))
 }
 
 criterion_group!(benches, upstream_by_name, routes, picking);
