@@ -21,6 +21,7 @@ use outrigger::outbound::endpoint::Sent;
 use outrigger::outbound::method::Method;
 use outrigger::outbound::route;
 use outrigger::outbound::upstream::Upstream;
+use outrigger::resilience::idempotency::Idempotency;
 use outrigger::resilience::outcome::Outcome;
 use outrigger::telemetry::labels::Direction;
 use outrigger::telemetry::metrics::{Bounds, Metrics};
@@ -78,7 +79,7 @@ fn picking(c: &mut Criterion) {
         if n == 3 {
             c.bench_function("pick/of 3, counted, answered and judged", |b| {
                 let series = metrics.shard().calls(Direction::Outbound, "user-service", PATH);
-                let method = Rc::new(Method::new(series, false));
+                let method = Rc::new(Method::new(series, Idempotency::Unknown));
                 b.iter(|| {
                     let (endpoint, permit) = upstream.pick(&[], None, Probing::First, now).unwrap();
                     let count = upstream.admit(&endpoint).unwrap();

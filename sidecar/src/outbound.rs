@@ -148,7 +148,7 @@ impl Outbound {
             return self.at(&asking, &upstream, &method, going).await;
         }
         let calling = route::calling(&upstream.config, head);
-        let is_idempotent = route::is_idempotent(calling, &method, asked, head);
+        let is_idempotent = route::idempotency(calling, &method, asked, head).may_repeat();
         let (upstream, method) = (&upstream, &method);
         let ladder = Ladder { screen: self, asking, upstream, method, rungs, is_idempotent };
         Box::pin(ladder.run(going)).await
@@ -193,7 +193,7 @@ impl Outbound {
         let head = &going.head;
         let calling = route::calling(&upstream.config, head);
         let call = retry::Call {
-            is_idempotent: route::is_idempotent(calling, method, asked, head),
+            idempotency: route::idempotency(calling, method, asked, head),
             is_retry_already: before > 0,
             deadline: deadline.map(|at| state.clock.moment(at)),
         };

@@ -10,6 +10,7 @@ pub mod breaker;
 pub mod bucket;
 pub mod budget;
 pub mod gradient;
+pub mod idempotency;
 pub mod in_flight;
 pub mod inject;
 pub mod moment;

@@ -1,7 +1,7 @@
 //! The app of each instance that is hurt: a bare tonic service that knows nothing of the mesh.
 //!
 //! `app LISTEN` answers every call of `user.v1.UserService` with an empty message after 5 ms of
-//! waiting; after 1 s from SIGUSR1 to SIGUSR2. At SIGTERM it takes no more connections, sends GOAWAY
+//! waiting; after 1 s from SIGUSR1 to SIGUSR2. Its reflection says what the service's proto does. At SIGTERM it takes no more connections, sends GOAWAY
 //! and ends with its last call. Invariant: everything else is as tonic has it by default.
 
 use std::convert::Infallible;
@@ -52,7 +52,10 @@ async fn serve(listen: SocketAddr) -> Result<(), Failure> {
     }
     let mut leave = signal(SignalKind::terminate())?;
     let incoming = TcpIncoming::from(TcpListener::bind(listen).await?).with_nodelay(Some(true));
-    let server = Server::builder().add_service(Answers(wait));
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let server = Server::builder().add_service(reflection).add_service(Answers(wait));
     Ok(server
         .serve_with_incoming_shutdown(incoming, async {
             let _ = leave.recv().await;

@@ -20,7 +20,6 @@ from bench.workloads import TRUST_DOMAIN
 
 CONFIGS = Path(__file__).resolve().parent
 INSTANCES = 3
-IDEMPOTENT = "retry = { idempotent = true }"
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ class Site:
         spot.admin = values["admin"]
         return spot
 
-    def start(self, peer, name, idempotent):
+    def start(self, peer, name):
         """The instances, and the proxy beside the caller."""
         instances, ports = [], {}
         for number in range(INSTANCES):
@@ -157,5 +156,5 @@ class Site:
                               {"app": app, "inbound": inbound})
             instances.append(Instance(spot, proxy))
         outbound = free_port()
-        values = ports | {"outbound": outbound, "retry": IDEMPOTENT if idempotent else ""}
+        values = ports | {"outbound": outbound}
         return instances, self.spot(peer, f"{name}-outbound", peer.outbound, outbound, values)

@@ -37,8 +37,9 @@ pub struct Calling {
 /// When an idempotent call that waits is sent to a second endpoint, the first answer to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hedge {
-    /// After which time.
-    pub after: HedgeAfter,
+    /// After which time; none: nobody has said, and only of methods without side effects is a
+    /// [stalled](HedgeAfter::Stalled) call sent twice.
+    pub after: Option<HedgeAfter>,
     /// How many may be under way at a time, the first one counted.
     pub attempts: NonZeroU32,
 }
@@ -222,7 +223,8 @@ impl RetryKeys {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct HedgeKeys {
     /// After this time; `p95`: what 95 of a hundred calls of the method take; `stalled`: three times
-    /// that, and at least 50 ms; `never`.
+    /// that, and at least 50 ms; `never`. Set, it is for all idempotent methods; left out at all
+    /// levels: `stalled`, for methods without side effects alone.
     pub(super) after: Option<HedgeAfter>,
     /// How often a call may be sent for this, the first time counted.
     pub(super) attempts: Option<Attempts>,
@@ -231,10 +233,7 @@ pub(super) struct HedgeKeys {
 impl HedgeKeys {
     /// What applies where nothing is said.
     pub(super) fn defaults() -> Self {
-        Self {
-            after: Some(HedgeAfter::Stalled),
-            attempts: Some(Attempts(NonZeroU32::MIN.saturating_add(1))),
-        }
+        Self { after: None, attempts: Some(Attempts(NonZeroU32::MIN.saturating_add(1))) }
     }
 }
 
@@ -335,7 +334,7 @@ impl Calling {
             is_idempotent: retry.idempotent.or(self.is_idempotent),
             body: retry.body.map_or(self.body, |size| size.bytes() as usize),
             hedge: Hedge {
-                after: hedge.after.unwrap_or(self.hedge.after),
+                after: hedge.after.or(self.hedge.after),
                 attempts: hedge.attempts.map_or(self.hedge.attempts, Attempts::get),
             },
         }
@@ -349,10 +348,7 @@ impl Default for Calling {
             policy: Policy::default(),
             is_idempotent: None,
             body: 64 * 1024,
-            hedge: Hedge {
-                after: HedgeAfter::Stalled,
-                attempts: NonZeroU32::MIN.saturating_add(1),
-            },
+            hedge: Hedge { after: None, attempts: NonZeroU32::MIN.saturating_add(1) },
         }
     }
 }

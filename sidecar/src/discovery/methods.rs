@@ -1,15 +1,17 @@
-//! Which methods of an upstream may be called twice with the effect of once, as its descriptors
-//! say (`idempotency_level`): pure.
+//! Which methods of an upstream may be called twice with the effect of once, and which change nothing
+//! at all, as its descriptors say (`idempotency_level`): pure.
 //!
-//! A method that nothing is said of is not idempotent. What is read comes from other processes, so
+//! A method that nothing is said of is neither. What is read comes from other processes, so
 //! what is kept of it is bounded, and of a file nothing is decoded but what is asked for.
 
 mod ask;
 pub mod inquiry;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use prost::{DecodeError, Message};
+
+use crate::resilience::idempotency::Idempotency;
 
 /// Bytes of all paths that are kept of one upstream: some 4,000 methods, more than any service has.
 const MOST_BYTES: usize = 256 << 10;
@@ -21,14 +23,19 @@ const LONGEST: usize = 1024;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Methods {
     /// `/pkg.Service/Method`.
-    idempotent: BTreeSet<Box<str>>,
+    idempotent: BTreeMap<Box<str>, Idempotency>,
     bytes: usize,
 }
 
 impl Methods {
+    /// What becomes of a call of this path that is made twice.
+    pub fn idempotency(&self, path: &str) -> Idempotency {
+        self.idempotent.get(path).copied().unwrap_or_default()
+    }
+
     /// Whether a call of this path may be sent twice.
     pub fn is_idempotent(&self, path: &str) -> bool {
-        self.idempotent.contains(path)
+        self.idempotency(path).may_repeat()
     }
 
     /// How many may be.
@@ -66,19 +73,27 @@ impl Methods {
         for service in &file.services {
             for method in &service.methods {
                 let level = method.options.as_ref().and_then(|options| options.idempotency_level);
-                if !matches!(level, Some(NO_SIDE_EFFECTS | IDEMPOTENT)) {
-                    continue;
-                }
+                let level = match level {
+                    Some(NO_SIDE_EFFECTS) => Idempotency::Safe,
+                    Some(IDEMPOTENT) => Idempotency::Idempotent,
+                    _ => continue,
+                };
                 if let Some(path) = path(&file.package, &service.name, &method.name) {
-                    self.keep(path);
+                    self.keep(path, level);
                 }
             }
         }
     }
 
-    fn keep(&mut self, path: String) {
+    fn keep(&mut self, path: String, level: Idempotency) {
+        if let Some(known) = self.idempotent.get_mut(path.as_str()) {
+            // Said twice: the lesser of both is true of either.
+            *known = level.min(*known);
+            return;
+        }
         let bytes = self.bytes + path.len();
-        if bytes <= MOST_BYTES && self.idempotent.insert(path.into()) {
+        if bytes <= MOST_BYTES {
+            self.idempotent.insert(path.into(), level);
             self.bytes = bytes;
         }
     }

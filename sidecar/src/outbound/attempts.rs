@@ -232,7 +232,7 @@ impl Attempts<'_> {
         let (mut failed, mut full) = (0, None);
         while avoided.len() - earlier < LOOKED_AT && failed < PASSED_OVER {
             // What has failed already is not risked again, nor what cannot be sent again.
-            let probing = match (avoided.is_empty(), self.call.is_idempotent) {
+            let probing = match (avoided.is_empty(), self.call.idempotency.may_repeat()) {
                 (false, _) => Probing::Last,
                 (true, true) => Probing::First,
                 (true, false) => Probing::ByShare,

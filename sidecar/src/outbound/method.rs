@@ -1,11 +1,12 @@
 //! One method of an upstream as one worker knows it: its place in the metrics, how long its answers
-//! take, whether it may be called twice.
+//! take, what becomes of a call that is made twice.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::{Hedge, HedgeAfter};
+use crate::resilience::idempotency::Idempotency;
 use crate::resilience::quantile::P95;
 use crate::telemetry::metrics::CallSeries;
 
@@ -20,25 +21,25 @@ const STALLED_LEAST: Duration = Duration::from_millis(50);
 pub struct Method {
     /// Where its calls are counted.
     pub series: Rc<CallSeries>,
-    is_idempotent: Cell<bool>,
+    idempotency: Cell<Idempotency>,
     speed: Cell<P95>,
 }
 
 impl Method {
     /// A method that was not called yet.
-    pub fn new(series: Rc<CallSeries>, is_idempotent: bool) -> Self {
-        let (is_idempotent, speed) = (Cell::new(is_idempotent), Cell::default());
-        Self { series, is_idempotent, speed }
+    pub fn new(series: Rc<CallSeries>, idempotency: Idempotency) -> Self {
+        let (idempotency, speed) = (Cell::new(idempotency), Cell::default());
+        Self { series, idempotency, speed }
     }
 
-    /// Whether its descriptor says that it may be called twice with the effect of once.
-    pub fn is_idempotent(&self) -> bool {
-        self.is_idempotent.get()
+    /// What its descriptor says of calls that are made twice.
+    pub fn idempotency(&self) -> Idempotency {
+        self.idempotency.get()
     }
 
     /// Its descriptor says otherwise now.
-    pub fn set_idempotent(&self, is_idempotent: bool) {
-        self.is_idempotent.set(is_idempotent);
+    pub fn set_idempotency(&self, idempotency: Idempotency) {
+        self.idempotency.set(idempotency);
     }
 
     /// An answer began after this time.
@@ -48,13 +49,19 @@ impl Method {
         self.speed.set(speed);
     }
 
-    /// After which time a call that waits is sent to a second endpoint.
-    pub fn hedge_after(&self, hedge: Hedge) -> Option<Duration> {
+    /// After which time a call that waits is sent to a second endpoint. Where nobody has asked for
+    /// it, only a call that changes nothing is: a process that hung may run it late.
+    pub fn hedge_after(&self, hedge: Hedge, idempotency: Idempotency) -> Option<Duration> {
+        let after = match (hedge.after, idempotency) {
+            (_, Idempotency::Unknown) | (None, Idempotency::Idempotent) => return None,
+            (None, Idempotency::Safe) => HedgeAfter::Stalled,
+            (Some(after), Idempotency::Idempotent | Idempotency::Safe) => after,
+        };
         if hedge.attempts.get() < 2 {
             return None;
         }
         let p95 = self.speed.get().get();
-        match hedge.after {
+        match after {
             HedgeAfter::Never => None,
             HedgeAfter::Time(time) => Some(time),
             HedgeAfter::P95 => p95,

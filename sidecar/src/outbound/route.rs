@@ -10,6 +10,7 @@ use crate::call::headers::{Asked, Dialect};
 use crate::config::{Calling, Route, Rung, ServiceName, Upstream};
 use crate::fault::{Fault, Reason};
 use crate::resilience::balance;
+use crate::resilience::idempotency::Idempotency;
 use crate::resilience::inject::Injection;
 
 /// The upstream that a request's authority names; for a loopback or IP authority the gRPC
@@ -133,12 +134,14 @@ pub fn hash(upstream: &Upstream, head: &Parts) -> Option<u64> {
     Some(balance::hash(value.as_bytes()))
 }
 
-/// Whether a request may be sent twice with the effect of once: as its route or its upstream say,
-/// else as its method's descriptor or, where it is no gRPC, HTTP (RFC 9110, 9.2.2) does.
-pub fn is_idempotent(calling: &Calling, method: &Method, asked: &Asked, head: &Parts) -> bool {
-    calling.is_idempotent.unwrap_or_else(|| {
-        method.is_idempotent() || (asked.dialect == Dialect::Http && head.method.is_idempotent())
-    })
+/// What becomes of a request that is sent twice: as its method's descriptor or, where it is no gRPC,
+/// HTTP says, and as its route or its upstream say.
+pub fn idempotency(calling: &Calling, method: &Method, asked: &Asked, head: &Parts) -> Idempotency {
+    let known = match asked.dialect {
+        Dialect::Http => method.idempotency().max(Idempotency::of_http(&head.method)),
+        _ => method.idempotency(),
+    };
+    known.told(calling.is_idempotent)
 }
 
 #[cfg(test)]

@@ -83,14 +83,14 @@ impl Upstream {
     /// What is known of the method of this path.
     pub fn method(&self, path: &str, series: impl FnOnce(&str) -> Rc<CallSeries>) -> Rc<Method> {
         self.known.get(path, |path| {
-            let is_idempotent = self.methods.borrow().is_idempotent(path);
-            Rc::new(Method::new(series(path), is_idempotent))
+            let idempotency = self.methods.borrow().idempotency(path);
+            Rc::new(Method::new(series(path), idempotency))
         })
     }
 
     /// Takes in what the upstream's descriptors say.
     pub fn set_methods(&self, methods: Arc<Methods>) {
-        self.known.each(|path, method| method.set_idempotent(methods.is_idempotent(path)));
+        self.known.each(|path, method| method.set_idempotency(methods.idempotency(path)));
         *self.methods.borrow_mut() = methods;
     }
 

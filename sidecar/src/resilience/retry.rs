@@ -12,6 +12,7 @@ use tonic::Code;
 
 use super::backoff::Backoff;
 use super::budget::{Allowance, Budget};
+use super::idempotency::Idempotency;
 use super::moment::Moment;
 use super::outcome::Failure;
 
@@ -63,8 +64,8 @@ impl FromIterator<Code> for Codes {
 /// What is known of a call, whichever attempt it is at.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// Its method may be called twice with the effect of once.
-    pub is_idempotent: bool,
+    /// What becomes of it where it is made twice.
+    pub idempotency: Idempotency,
     /// It carries the marker of a retry by a sidecar below.
     pub is_retry_already: bool,
     /// When its caller's time is up.
@@ -168,8 +169,8 @@ impl Policy {
     pub fn is_worth(&self, call: &Call, failure: Failure) -> bool {
         match failure {
             Failure::Undelivered => true,
-            Failure::Reset => call.is_idempotent,
-            Failure::Answered(code) => call.is_idempotent && self.on.contains(code),
+            Failure::Reset => call.idempotency.may_repeat(),
+            Failure::Answered(code) => call.idempotency.may_repeat() && self.on.contains(code),
             Failure::Final => false,
         }
     }
@@ -181,7 +182,7 @@ impl Policy {
             Failure::Answered(code) if self.on.contains(code) => true,
             Failure::Answered(_) | Failure::Final => return Some(Why::NotRetryable),
         };
-        if needs_idempotence && !call.is_idempotent {
+        if needs_idempotence && !call.idempotency.may_repeat() {
             Some(Why::NotIdempotent)
         } else if !attempt.can_be_replayed {
             Some(Why::NotReplayable)

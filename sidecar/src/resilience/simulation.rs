@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::breaker::{Breaker, State, Trip};
 use super::budget::Allowance;
+use super::idempotency::Idempotency;
 use world::{Behaviour, Load, World};
 
 /// Calls a second of all callers together, and how many callers they come from.
@@ -106,17 +107,17 @@ fn an_endpoint_that_hangs_is_avoided_before_its_first_call_ends() {
 fn one_dead_endpoint_of_three_costs_no_calls() {
     for load in LOADS {
         let dead = [
-            (Behaviour::Refuses(Duration::from_millis(1)), false),
-            (Behaviour::Refuses(secs(1)), false),
-            (Behaviour::Resets, true),
-            (Behaviour::Fails, true),
+            (Behaviour::Refuses(Duration::from_millis(1)), Idempotency::Unknown),
+            (Behaviour::Refuses(secs(1)), Idempotency::Unknown),
+            (Behaviour::Resets, Idempotency::Idempotent),
+            (Behaviour::Fails, Idempotency::Idempotent),
         ];
-        for (dead, is_idempotent) in dead {
+        for (dead, idempotency) in dead {
             let mut world = World::new(load, 3, move |endpoint, now| match endpoint {
                 0 if now >= secs(5) => dead,
                 _ => WELL,
             });
-            world.is_idempotent = is_idempotent;
+            world.idempotency = idempotency;
             world.run(secs(65));
             let (failed, calls) = (world.failed(6..65), world.called(6..65));
             assert!(failed * 1_000 < calls, "{load:?}, {dead:?}: {failed} of {calls} failed");

@@ -3,17 +3,22 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request, Response};
+use outrigger::discovery::methods::Methods;
 use tokio::time::Instant;
 
 use super::net::{Answer, Mesh, address, echo, grpc_request, inbound_address, request, sidecar};
 
 const IDEMPOTENT: &str = "[retry]\nidempotent = true\n[hedge]\nafter = \"never\"";
+
+/// Calls that stall are sent to a second endpoint, whatever else they change.
+const STALLED: &str = "[retry]\nidempotent = true\n[hedge]\nafter = \"stalled\"";
 
 /// What the callees saw: when, where, which head, which body.
 type Seen = Rc<RefCell<Vec<(Instant, SocketAddr, HeaderMap, Vec<u8>)>>>;
@@ -310,7 +315,7 @@ async fn a_spent_budget_is_told() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn an_idempotent_call_that_stalls_is_asked_elsewhere_and_given_up_there() {
-    let (answer, seen, mesh) = call("[retry]\nidempotent = true", &[Does::Hangs]).await;
+    let (answer, seen, mesh) = call(STALLED, &[Does::Hangs]).await;
     assert_eq!(answer.status().0, "0");
     {
         let seen = seen.borrow();
@@ -336,6 +341,44 @@ async fn what_is_not_idempotent_is_never_asked_twice() {
     let answer = mesh.client().await.call(request, b"").await.unwrap();
     assert_eq!(answer.status().0, "4");
     assert_eq!(seen.borrow().len(), 1);
+}
+
+/// How often a call that hangs is sent; the methods of `echo` are known.
+async fn sent(config: &str, request: http::request::Builder) -> usize {
+    let mesh = Mesh::with_caller(config);
+    let methods = Methods::of_set(proto::FILE_DESCRIPTOR_SET).unwrap();
+    mesh.web.set_methods("echo", Arc::new(methods));
+    let seen = script(&mesh, &[Does::Hangs]);
+    let _ended = mesh.client().await.call(request.body(()).unwrap(), b"").await;
+    seen.take().len()
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn unless_the_config_says_so_only_what_changes_nothing_is_asked_elsewhere_at_once() {
+    let hedge = "[hedge]\nafter = \"stalled\"";
+    let of_one = "[upstreams.echo]\nhedge = { after = \"80ms\" }";
+    let idempotent = "[retry]\nidempotent = true";
+    for (config, method, times) in [
+        ("", "GetUser", 2),
+        ("", "UpdateUser", 1),
+        ("[hedge]\nattempts = 3", "UpdateUser", 1),
+        (hedge, "UpdateUser", 2),
+        (of_one, "UpdateUser", 2),
+        (of_one, "CreateUser", 1),
+        (idempotent, "GetUser", 2),
+        (idempotent, "CreateUser", 1),
+        (STALLED, "CreateUser", 2),
+        ("[retry]\nidempotent = false", "GetUser", 1),
+    ] {
+        let uri = format!("http://echo/user.v1.UserService/{method}");
+        assert_eq!(sent(config, request().uri(uri)).await, times, "{config}: {method}");
+    }
+    for (config, verb, times) in
+        [("", "GET", 2), ("", "PUT", 1), ("", "DELETE", 1), (hedge, "PUT", 2), (hedge, "POST", 1)]
+    {
+        let request = Request::builder().method(verb).uri("http://echo/x");
+        assert_eq!(sent(config, request).await, times, "{config}: {verb}");
+    }
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
@@ -471,16 +514,15 @@ async fn a_call_that_a_drain_cut_off_in_the_app_is_not_sent_again() {
 async fn an_answer_that_is_no_use_to_retry_wins_over_an_attempt_that_hangs() {
     const NOT_FOUND: &[(&str, &str)] = &[("grpc-status", "5")];
     let begin = Instant::now();
-    let (answer, seen, _mesh) =
-        call("[retry]\nidempotent = true", &[Does::Hangs, Does::Says(NOT_FOUND)]).await;
+    let (answer, seen, _mesh) = call(STALLED, &[Does::Hangs, Does::Says(NOT_FOUND)]).await;
     assert_eq!((answer.status().0.as_str(), seen.borrow().len()), ("5", 2));
     assert!(begin.elapsed() < Duration::from_secs(1), "it waited for the one that hangs");
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_hedge_that_fails_leaves_the_first_attempt_to_its_end() {
-    let config = "[retry]\nidempotent = true\nattempts = 2";
-    let (answer, seen, _mesh) = call(config, &[Does::Slow, Does::Says(UNAVAILABLE)]).await;
+    let config = format!("{STALLED}\n[upstreams.echo.retry]\nattempts = 2");
+    let (answer, seen, _mesh) = call(&config, &[Does::Slow, Does::Says(UNAVAILABLE)]).await;
     assert_eq!((answer.status().0.as_str(), seen.borrow().len()), ("0", 2));
 }
 

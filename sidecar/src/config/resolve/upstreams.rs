@@ -33,15 +33,14 @@ pub(super) fn resolve(
     calling.policy.budget = keys.retry_budget.allowance(calling.policy.budget);
     let trip = keys.breaker.trip(Trip::default());
     // These have defaults, which nobody wrote.
-    let (mut retry, mut hedge) = (keys.retry.clone(), keys.hedge.clone());
+    let mut retry = keys.retry.clone();
     let mut breaker = keys.breaker.clone();
     retry.on.take_if(|_| !resolver.is_set("retry.on"));
     retry.backoff.take_if(|_| !resolver.is_set("retry.backoff"));
     retry.backoff_max.take_if(|_| !resolver.is_set("retry.backoff_max"));
-    hedge.after.take_if(|_| !resolver.is_set("hedge.after"));
     breaker.rest.take_if(|_| !resolver.is_set("breaker.rest"));
     breaker.rest_max.take_if(|_| !resolver.is_set("breaker.rest_max"));
-    let told = contradictions(&retry, &hedge, &calling);
+    let told = contradictions(&retry, &keys.hedge, &calling);
     for (key, message) in told.into_iter().chain(contradiction(&breaker, &trip)) {
         resolver.problem(key, message);
     }

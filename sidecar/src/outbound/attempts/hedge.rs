@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::response::Parts as Head;
 use tokio::time::{Instant, timeout};
@@ -29,9 +30,11 @@ impl Attempts<'_> {
         copy: Option<&Copy>,
         has_fallback: bool,
     ) -> Result<(), Ended> {
-        let copy = copy.filter(|_| self.call.is_idempotent);
+        let copy = copy.filter(|_| self.call.idempotency.may_repeat());
         let peek = (copy.is_some() || has_fallback) && self.asked.dialect == Dialect::Grpc;
-        if let Some(after) = copy.and_then(|_| self.method.hedge_after(self.calling.hedge)) {
+        if copy.is_some()
+            && let Some(after) = self.hedge_after()
+        {
             exchange.hedge_at(Instant::now() + after);
         }
         let is_http = self.asked.dialect == Dialect::Http;
@@ -102,6 +105,10 @@ impl Attempts<'_> {
         ended
     }
 
+    fn hedge_after(&self) -> Option<Duration> {
+        self.method.hedge_after(self.calling.hedge, self.call.idempotency)
+    }
+
     /// Whether a failure is one that another endpoint may not have.
     fn is_worth(&self, failure: Option<Failure>) -> bool {
         failure.is_some_and(|failure| self.calling.policy.is_worth(&self.call, failure))
@@ -127,7 +134,7 @@ impl Attempts<'_> {
         }
         self.sent.set(sent + 1);
         if sent + 1 < most
-            && let Some(after) = self.method.hedge_after(self.calling.hedge)
+            && let Some(after) = self.hedge_after()
         {
             exchange.hedge_at(now + after);
         }

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const CALL: Call = Call { is_idempotent: true, is_retry_already: false, deadline: None };
+const CALL: Call =
+    Call { idempotency: Idempotency::Idempotent, is_retry_already: false, deadline: None };
 const FAILED: Attempt =
     Attempt { sent: 1, failure: Failure::Reset, pushback: None, can_be_replayed: true };
 
@@ -26,9 +27,11 @@ fn stopped(call: Call, attempt: Attempt) -> Option<Why> {
 
 #[test]
 fn a_call_that_may_have_been_seen_is_sent_again_only_where_it_is_idempotent() {
-    let other = Call { is_idempotent: false, ..CALL };
+    let other = Call { idempotency: Idempotency::Unknown, ..CALL };
+    let safe = Call { idempotency: Idempotency::Safe, ..CALL };
     for failure in [Failure::Reset, Failure::Answered(Code::Unavailable)] {
         assert_eq!(stopped(CALL, Attempt { failure, ..FAILED }), None);
+        assert_eq!(stopped(safe, Attempt { failure, ..FAILED }), None);
         assert_eq!(stopped(other, Attempt { failure, ..FAILED }), Some(Why::NotIdempotent));
     }
     assert_eq!(stopped(other, Attempt { failure: Failure::Undelivered, ..FAILED }), None);
@@ -104,15 +107,20 @@ fn pushbacks() -> impl Strategy<Value = Option<Pushback>> {
     ])
 }
 
+fn levels() -> impl Strategy<Value = Idempotency> {
+    use Idempotency::{Idempotent, Safe, Unknown};
+    prop::sample::select(vec![Unknown, Idempotent, Safe])
+}
+
 proptest! {
     #[test]
     fn nothing_is_sent_again_that_must_not_be(
-        is_idempotent in any::<bool>(), is_retry_already in any::<bool>(),
+        idempotency in levels(), is_retry_already in any::<bool>(),
         deadline in prop::option::of(0u64..3_000), sent in 1u32..6,
         failure in failures(), pushback in pushbacks(), can_be_replayed in any::<bool>(),
         seed in any::<u64>(),
     ) {
-        let call = Call { is_idempotent, is_retry_already, deadline: deadline.map(at) };
+        let call = Call { idempotency, is_retry_already, deadline: deadline.map(at) };
         let attempt = Attempt { sent, failure, pushback, can_be_replayed };
         let (policy, budget) = (Policy::default(), Budget::default());
         let left = budget.left(&policy.budget, at(100));
@@ -120,7 +128,7 @@ proptest! {
         let spent = left - budget.left(&policy.budget, at(100));
         if let Verdict::Again(wait) = verdict {
             prop_assert_eq!(spent, 1);
-            prop_assert!(is_idempotent || failure == Failure::Undelivered);
+            prop_assert!(idempotency.may_repeat() || failure == Failure::Undelivered);
             prop_assert!(!is_retry_already && can_be_replayed && sent < 3);
             prop_assert!(pushback != Some(Pushback::Stop) && failure != Failure::Final);
             prop_assert!(deadline.is_none_or(|deadline| at(100) + wait < at(deadline)));

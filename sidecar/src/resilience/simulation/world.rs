@@ -15,6 +15,7 @@ use tonic::Code;
 use crate::outbound::ewma::PeakEwma;
 use crate::resilience::breaker::{Breaker, Permit, Resting, State, Trip};
 use crate::resilience::budget::Budget;
+use crate::resilience::idempotency::Idempotency;
 use crate::resilience::in_flight::InFlight;
 use crate::resilience::moment::Moment;
 use crate::resilience::outcome::{Failure, Outcome};
@@ -51,7 +52,7 @@ pub(super) struct World {
     load: Load,
     behaviour: Box<dyn Fn(usize, Duration) -> Behaviour>,
     pub(super) trip: Trip,
-    pub(super) is_idempotent: bool,
+    pub(super) idempotency: Idempotency,
     policy: Policy,
     callers: Vec<Caller>,
     /// What happens when; the number keeps the order of what happens at once.
@@ -134,7 +135,7 @@ impl World {
             load,
             behaviour: Box::new(behaviour),
             trip: Trip::default(),
-            is_idempotent: true,
+            idempotency: Idempotency::Idempotent,
             policy: Policy::default(),
             callers: (0..load.callers).map(|_| caller()).collect(),
             events: BTreeMap::new(),
@@ -310,7 +311,7 @@ impl World {
         let _ = endpoint.breaker.record(permit, outcome, &self.trip, endpoints, now, &mut self.rng);
         let Some(failure) = failure else { return };
         let call = Call {
-            is_idempotent: self.is_idempotent,
+            idempotency: self.idempotency,
             is_retry_already: false,
             deadline: Some(Moment::after_origin(sending.due + DEADLINE)),
         };

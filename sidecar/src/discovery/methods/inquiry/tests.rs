@@ -5,6 +5,7 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, advance};
 
 use super::*;
+use crate::resilience::idempotency::Idempotency;
 
 /// An upstream with a script, and what was asked and told.
 #[derive(Default)]
@@ -39,7 +40,7 @@ impl Scene {
 
 fn one(name: &str) -> Methods {
     let mut methods = Methods::default();
-    methods.keep(format!("/p.S/{name}"));
+    methods.keep(format!("/p.S/{name}"), Idempotency::Safe);
     methods
 }
 
