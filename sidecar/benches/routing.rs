@@ -85,8 +85,9 @@ fn picking(c: &mut Criterion) {
                     let count = upstream.admit(&endpoint).unwrap();
                     let of = (upstream.clone(), endpoint, method.clone());
                     let mut sent = Sent::new(of, (permit, count), now, None);
-                    sent.headed(false);
-                    sent.judge(Outcome::Good, String::new);
+                    let end = Instant::now();
+                    sent.headed(false, end);
+                    sent.judge(Outcome::Good, end, String::new);
                 });
             });
         }

@@ -17,14 +17,13 @@ use std::time::{Duration, SystemTime};
 
 use certs::{Peer, PeerFault};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use rustls::server::Acceptor;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 
 use crate::call::attempt::Attempt;
 use crate::call::carry::{Call, Edge, Prepared, Screen};
-use crate::call::control::Control;
 use crate::call::deadline::{self, Timeout};
 use crate::call::exchange::{Ended, Exchange, Limits};
 use crate::call::headers::{self, Asked};
@@ -36,7 +35,6 @@ use crate::outbound::{expired, malformed_timeout};
 use crate::telemetry::labels::Direction;
 use crate::telemetry::metrics::{AtHand, CallSeries};
 use crate::transport::ahead::Ahead;
-use crate::transport::body::Body;
 use crate::transport::io::{Io, Protocol};
 use crate::worker::Worker;
 use crate::worker::door::{Door, Guest};
@@ -157,18 +155,17 @@ pub struct Inbound {
 }
 
 impl Screen for Inbound {
-    async fn call(self: Rc<Self>, call: Call) -> Prepared {
-        let Call { head, body, control } = call;
-        let asked = Asked::of(&head.headers);
-        let head_only = head.method == Method::HEAD;
+    async fn call(self: Rc<Self>, mut call: Box<Call>) -> Prepared {
+        let asked = Asked::of(&call.head.headers);
+        let head_only = call.head.method == Method::HEAD;
         let begin = Instant::now();
         let record = OnceCell::new();
-        let outcome = self.send(head, body, control, &asked, begin, &record).await;
+        let outcome = self.send(&mut call, &asked, begin, &record).await;
         Prepared {
             dialect: asked.dialect,
             head_only,
             edge: Edge::App,
-            outcome: outcome.map_err(Ended::Fault),
+            outcome,
             record: record.into_inner(),
             reporter: Reporter {
                 shard: self.worker.shard.clone(),
@@ -196,17 +193,18 @@ impl Inbound {
 
     async fn send(
         &self,
-        mut head: Parts,
-        body: Body,
-        mut control: Control,
+        call: &mut Call,
         asked: &Asked,
         begin: Instant,
         record: &OnceCell<Record>,
-    ) -> Result<Box<Exchange>, Fault> {
+    ) -> Result<Box<Exchange>, Ended> {
         let worker = &*self.worker;
+        let Call { head, control: Some(control), .. } = &mut *call else {
+            return Err(Ended::CallerGone);
+        };
         control.hold(worker.admit_stream()?);
         // First, as what a `connection` header names is taken off.
-        http1::to_h2(&mut head)?;
+        http1::to_h2(head)?;
         if asked.has_reserved {
             headers::strip_reserved(&mut head.headers);
         }
@@ -228,13 +226,13 @@ impl Inbound {
         let _ = record.set(Record::begin(series, begin));
         allowed?;
         headers::check_size(asked.size, worker.header_list())?;
-        self.allowance.take(&head, begin)?;
+        self.allowance.take(head, begin)?;
 
         let deadline = match timeout {
             Timeout::None => None,
-            Timeout::Malformed => return Err(malformed_timeout(&head.headers)),
+            Timeout::Malformed => return Err(malformed_timeout(&head.headers).into()),
             Timeout::After(left) if left.is_zero() => {
-                return Err(expired("before the call reached the app"));
+                return Err(expired("before the call reached the app").into());
             }
             Timeout::After(left) => begin.checked_add(left),
         };
@@ -242,13 +240,13 @@ impl Inbound {
             let now = Instant::now();
             deadline::write(&mut head.headers, at, now);
             let at = SystemTime::now() + at.saturating_duration_since(now);
-            let hop = tracestate::Hop { deadline: Some(at), attempt: attempt(&head) };
+            let hop = tracestate::Hop { deadline: Some(at), attempt: asked.attempts };
             tracestate::put(&mut head.headers, &hop);
-        } else if let attempt @ 1.. = attempt(&head) {
+        } else if let attempt @ 1.. = asked.attempts {
             tracestate::put(&mut head.headers, &tracestate::Hop { deadline: None, attempt });
         }
         let mut begin = begin;
-        if let Some(fault) = self.fault(&head) {
+        if let Some(fault) = self.fault(head) {
             let mut injected = Box::pin(inject::apply(&fault.injection, INJECTED_BY));
             let injected = control.until(deadline, injected.as_mut()).await?;
             if injected.ok_or_else(|| expired("in an injected delay"))?? {
@@ -262,8 +260,13 @@ impl Inbound {
         };
         let place = place.ok_or_else(|| expired("while the app had no room for the call"))??;
         let now = place.begin();
-        let sending = pin!(app.send(head, body, place, now));
-        let sent = control.until(deadline, sending).await?;
+        let sent = {
+            let Call { head, body, control: Some(control) } = &mut *call else {
+                return Err(Ended::CallerGone);
+            };
+            let sending = pin!(app.send(head, body, place, now));
+            control.until(deadline, sending).await?
+        };
         let (answer, upload) = sent.ok_or_else(|| expired("before the app could be reached"))??;
         let limits = Limits {
             deadline,
@@ -272,7 +275,8 @@ impl Inbound {
             header_list: worker.header_list(),
         };
         let attempt = Attempt::new(app.whom.clone(), upload, answer, None);
-        Ok(Box::new(Exchange::new(attempt, control, limits, None)))
+        let Some(control) = call.control.take() else { return Err(Ended::CallerGone) };
+        Ok(Box::new(Exchange::new(attempt, control, limits, None, now)))
     }
 
     /// What is injected into a call like this.
@@ -295,14 +299,6 @@ impl Inbound {
         *judged = present;
         Ok(())
     }
-}
-
-const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
-
-/// How many attempts came before this one (gRPC A6, `grpc-previous-rpc-attempts`).
-fn attempt(head: &Parts) -> u32 {
-    let value = head.headers.get(&PREVIOUS_ATTEMPTS);
-    value.and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
 impl From<authorize::Denial> for Fault {

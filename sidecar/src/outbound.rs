@@ -80,17 +80,17 @@ struct Asking<'a> {
     deadline: Option<Instant>,
     /// So many attempts of it came before.
     before: u32,
+    /// When it begins at its upstream.
+    now: Instant,
 }
 
 impl Screen for Outbound {
-    async fn call(self: Rc<Self>, call: Call) -> Prepared {
-        let Call { head, body, control } = call;
-        let mut going =
-            Going { head, body, control: Some(control), in_upstream: None, has_fallback: false };
+    async fn call(self: Rc<Self>, call: Box<Call>) -> Prepared {
+        let mut going = Going { call, in_upstream: None, has_fallback: false };
         let context = Context {
             begin: Instant::now(),
-            asked: Asked::of(&going.head.headers),
-            head_only: going.head.method == Method::HEAD,
+            asked: Asked::of(&going.call.head.headers),
+            head_only: going.call.head.method == Method::HEAD,
             record: OnceCell::new(),
             peer: OnceCell::new(),
         };
@@ -113,10 +113,10 @@ impl Screen for Outbound {
 impl Outbound {
     async fn send(&self, going: &mut Going, context: &Context) -> Result<Box<Exchange>, Ended> {
         let worker = &*self.worker;
-        if let Some(control) = &mut going.control {
+        if let Some(control) = &mut going.call.control {
             control.hold(worker.admit_stream()?);
         }
-        let (head, asked) = (&mut going.head, &context.asked);
+        let (head, asked) = (&mut going.call.head, &context.asked);
         let hop = if asked.has_tracestate { tracestate::take(&mut head.headers) } else { None };
         if asked.has_reserved {
             headers::strip_reserved(&mut head.headers);
@@ -140,9 +140,9 @@ impl Outbound {
         let _ = context.record.set(Record::begin(method.series.clone(), context.begin));
         headers::check_size(asked.size, worker.header_list())?;
 
-        let head = &going.head;
-        let before = hop.map_or(0, |hop| hop.attempt).max(attempts_before(&head.headers));
-        let asking = Asking { context, deadline, before };
+        let head = &going.call.head;
+        let before = hop.map_or(0, |hop| hop.attempt).max(asked.attempts);
+        let asking = Asking { context, deadline, before, now: context.begin };
         let rungs = route::fallback(&upstream.config, head);
         if rungs.is_empty() || asked.dialect != Dialect::Grpc {
             return self.at(&asking, &upstream, &method, going).await;
@@ -169,20 +169,23 @@ impl Outbound {
         method: &Rc<method::Method>,
         going: &mut Going,
     ) -> Result<Box<Exchange>, Ended> {
-        let Asking { context, deadline, before } = *asking;
+        let Asking { context, deadline, before, mut now } = *asking;
         let (worker, asked) = (&*self.worker, &context.asked);
         let snapshot = match upstream.present() {
             Some(snapshot) => snapshot,
             None => {
                 let mut first = Box::pin(self.first_snapshot(upstream));
-                going.until(deadline, &upstream.name, first.as_mut()).await??
+                let first = going.until(deadline, &upstream.name, first.as_mut()).await??;
+                now = Instant::now();
+                first
             }
         };
         let state = &*snapshot.state;
         state.used.store(true, Ordering::Relaxed);
-        if let Some(injection) = route::fault(&upstream.config, &going.head) {
+        if let Some(injection) = route::fault(&upstream.config, &going.call.head) {
             let mut injected = Box::pin(inject::apply(injection, INJECTED_BY));
             going.until(deadline, &upstream.name, injected.as_mut()).await??;
+            now = Instant::now();
         }
         let limit = upstream.config.in_flight.get();
         going.in_upstream = Some(Count::admit(&state.in_flight, limit).ok_or_else(|| {
@@ -190,7 +193,7 @@ impl Outbound {
                 format!("{limit} calls to \"{}\" wait for an answer already", upstream.name);
             Fault::undelivered(Reason::Overloaded, message)
         })?);
-        let head = &going.head;
+        let head = &going.call.head;
         let calling = route::calling(&upstream.config, head);
         let call = retry::Call {
             idempotency: route::idempotency(calling, method, asked, head),
@@ -207,7 +210,7 @@ impl Outbound {
             hash: route::hash(&upstream.config, head),
             call,
             deadline,
-            begin: context.begin,
+            begin: now,
             before,
             sent: Cell::new(0),
             last: RefCell::default(),
@@ -228,12 +231,6 @@ impl Outbound {
             )
         })
     }
-}
-
-/// How many attempts of the app came before this one.
-fn attempts_before(headers: &HeaderMap) -> u32 {
-    let value = headers.get(&attempts::PREVIOUS_ATTEMPTS);
-    value.and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
 /// The earlier of what the caller asks for and what its own caller left it.

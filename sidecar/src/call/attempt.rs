@@ -12,6 +12,7 @@ use h2::client::ResponseFuture;
 use http::response::Parts;
 use http::{Response, Version};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::exchange::Ended;
 use super::headers;
@@ -46,6 +47,8 @@ pub struct Attempt {
     has_head: bool,
     stalled_down: bool,
     moved: u64,
+    /// When the present poll began, once somebody asked: to read the clock costs.
+    now: Option<Instant>,
 }
 
 impl Attempt {
@@ -60,12 +63,23 @@ impl Attempt {
             has_head: false,
             stalled_down: false,
             moved: 0,
+            now: None,
         }
     }
 
     /// Of a call that is answered without a callee.
     pub fn none() -> Self {
         Self::new("no callee".into(), None, Answer::None, None)
+    }
+
+    /// A poll begins, at this time where that is known.
+    pub fn polled(&mut self, now: Option<Instant>) {
+        self.now = now;
+    }
+
+    /// When the present poll began.
+    pub fn now(&mut self) -> Instant {
+        *self.now.get_or_insert_with(Instant::now)
     }
 
     /// The callee in words.
@@ -179,15 +193,16 @@ impl Attempt {
 
     /// The answer's head is there; a failure where `failed`.
     pub fn headed(&mut self, failed: bool) {
-        if let Some(sent) = &mut self.sent {
-            sent.headed(failed);
+        if self.sent.is_some() {
+            let now = self.now();
+            self.sent.iter_mut().for_each(|sent| sent.headed(failed, now));
         }
     }
 
     /// How the call ended, as far as the endpoint goes; `why` is asked for where it failed.
     pub fn judge(&mut self, outcome: Outcome, why: impl FnOnce() -> String) {
         if let Some(sent) = self.sent.take() {
-            sent.judge(outcome, why);
+            sent.judge(outcome, self.now(), why);
         }
     }
 
@@ -195,7 +210,7 @@ impl Attempt {
     pub fn progressed(&mut self) {
         self.moved += 1;
         if let Some(sent) = self.sent.take_if(|sent| sent.is_probe()) {
-            sent.judge(Outcome::Good, String::new);
+            sent.judge(Outcome::Good, self.now(), String::new);
         }
     }
 

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request};
 use http_body::Frame;
 
 use super::control::Control;
@@ -32,14 +32,21 @@ pub struct Call {
     pub head: request::Parts,
     /// The rest of its request.
     pub body: Body,
-    /// The worker's hand on it.
-    pub control: Control,
+    /// The worker's hand on it. None while an exchange has it.
+    pub control: Option<Control>,
+}
+
+/// A request's head, to be sent.
+pub fn take_head(head: &mut request::Parts) -> request::Parts {
+    let (nothing, ()) = Request::new(()).into_parts();
+    std::mem::replace(head, nothing)
 }
 
 /// What happens to each call of a connection: one of the two screens.
 pub trait Screen: 'static {
     /// Sends the call on its way, or says why not.
-    fn call(self: Rc<Self>, call: Call) -> impl Future<Output = Prepared>;
+    /// (Boxed: it is handed on many times.)
+    fn call(self: Rc<Self>, call: Box<Call>) -> impl Future<Output = Prepared>;
 }
 
 /// A call as a screen leaves it: on its way, or refused.
@@ -77,8 +84,8 @@ impl Edge {
 }
 
 /// Carries the answer of a call over HTTP/2. A caller that gives up ends the call at once.
-pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResponse<Bytes>) {
-    let prepared = {
+pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Box<Call>, mut respond: SendResponse<Bytes>) {
+    let Some(Prepared { dialect, head_only, edge, mut record, outcome, reporter }) = ({
         // Made here: handed in, it would be moved from place to place.
         let mut prepare = pin!(screen.call(call));
         poll_fn(|cx| {
@@ -89,9 +96,9 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
             prepare.as_mut().poll(cx).map(Some)
         })
         .await
+    }) else {
+        return;
     };
-    let Some(prepared) = prepared else { return };
-    let Prepared { dialect, head_only, edge, mut record, outcome, reporter } = prepared;
     let mut set_status = |status| {
         if let Some(record) = &mut record {
             record.set_status(status);
@@ -169,7 +176,10 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Call, mut respond: SendResp
         }
     });
     match outcome.await {
-        Ok(()) => set_status(status),
+        Ok(()) => {
+            set_status(status);
+            record.iter_mut().for_each(|record| record.set_end(exchange.attempt().now()));
+        }
         Err(Ended::CallerGone) => {}
         Err(Ended::Fault(fault)) => {
             reporter.fault(&fault);
@@ -213,7 +223,7 @@ fn break_off(fault: &Fault, dialect: &Dialect, pump: &mut Pump) {
 }
 
 /// Carries the answer of a call to hyper, for an HTTP/1.1 caller.
-pub async fn over_h1<S: Screen>(screen: Rc<S>, call: Call) -> Response<H1Answer> {
+pub async fn over_h1<S: Screen>(screen: Rc<S>, call: Box<Call>) -> Response<H1Answer> {
     let Prepared { dialect, head_only, edge, record, outcome, reporter } = screen.call(call).await;
     let mut answer = H1Answer { state: State::Whole(Bytes::new()), edge, record, reporter };
     let outcome = match outcome {

@@ -74,6 +74,8 @@ pub struct Exchange {
     is_hedge_due: bool,
     /// What the call asked to be woken for.
     timer: Option<Wait>,
+    /// When it was sent, until its first poll, which comes at once.
+    sent: Option<Instant>,
 }
 
 /// What a call is woken for.
@@ -94,6 +96,7 @@ impl Exchange {
         control: Control,
         limits: Limits,
         in_upstream: Option<Count>,
+        now: Instant,
     ) -> Self {
         Self {
             attempt,
@@ -109,6 +112,7 @@ impl Exchange {
             hedge: None,
             is_hedge_due: false,
             timer: None,
+            sent: Some(now),
         }
     }
 
@@ -117,7 +121,7 @@ impl Exchange {
     /// # Errors
     /// `too_large`.
     pub fn made(answer: (Parts, Body), control: Control, limits: Limits) -> Result<Self, Fault> {
-        let mut exchange = Self::new(Attempt::none(), control, limits, None);
+        let mut exchange = Self::new(Attempt::none(), control, limits, None, Instant::now());
         exchange.arrived(answer.0, answer.1, false)?;
         Ok(exchange)
     }
@@ -219,7 +223,7 @@ impl Exchange {
         self.set_told(told);
         let peek = peek && self.told.is_none() && self.answered.status.is_none();
         if peek {
-            self.peek = Some(Instant::now() + PEEK);
+            self.peek = Some(self.attempt.now() + PEEK);
             self.timer = None;
             body.keep(usize::MAX, None);
         }
@@ -292,7 +296,10 @@ impl Exchange {
         cx: &mut Context<'_>,
         dialect: &Dialect,
     ) -> Poll<Result<(Parts, Body), Ended>> {
-        ready!(self.poll_arrival(cx, false))?;
+        // One that is here already was polled for just now.
+        if self.head.is_none() || self.peek.is_some() {
+            ready!(self.poll_arrival(cx, false))?;
+        }
         let Some((parts, body)) = self.head.take() else { return Poll::Pending };
         self.in_upstream = None;
         self.attempt.forget();
@@ -306,6 +313,7 @@ impl Exchange {
     /// Everything beside the answer: the request's rest, the control, the clock. To be polled
     /// whenever the answer is.
     pub fn poll_side(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        self.attempt.polled(self.sent.take());
         let due = self.control.poll(cx)?;
         if self.attempt.is_uploading() {
             self.attempt.poll_upload(cx, self.limits.header_list)?;
@@ -364,13 +372,13 @@ impl Exchange {
         Ok(())
     }
 
-    fn next_wait(&self) -> Option<(Wait, Instant)> {
+    fn next_wait(&mut self) -> Option<(Wait, Instant)> {
         let deadline = self.limits.deadline.map(|at| (Wait::Deadline, at));
         let waits_for_head = !self.attempt.has_head() && !self.attempt.is_uploading();
         let response = self.limits.response.filter(|_| waits_for_head);
-        let head = response.map(|response| (Wait::Head, Instant::now() + response));
+        let head = response.map(|response| (Wait::Head, self.attempt.now() + response));
         let idle = self.limits.idle;
-        let idle = idle.map(|idle| (Wait::Idle(self.attempt.moved()), Instant::now() + idle));
+        let idle = idle.map(|idle| (Wait::Idle(self.attempt.moved()), self.attempt.now() + idle));
         let hedge = self.hedge.map(|at| (Wait::Hedge, at));
         let peek = self.peek.map(|at| (Wait::Peek, at));
         [deadline, head, idle, hedge, peek].into_iter().flatten().min_by_key(|(_, at)| *at)

@@ -12,6 +12,9 @@ use crate::fault::{Fault, REASON_HEADER, Reason};
 /// Tells an app who called it: the peer's SPIFFE ID, verified.
 pub const PEER_ID: HeaderName = HeaderName::from_static("outrigger-peer-id");
 
+/// How many attempts came before this one (gRFC A6, "Exposed Retry Metadata").
+pub const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+
 const FORWARDED_CERT: &str = "x-forwarded-client-cert";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OURS: &str = "outrigger-";
@@ -132,6 +135,8 @@ pub struct Asked {
     pub has_tracestate: bool,
     /// Whether it has a `grpc-timeout`.
     pub has_timeout: bool,
+    /// How many attempts came before it.
+    pub attempts: u32,
 }
 
 impl Asked {
@@ -143,6 +148,7 @@ impl Asked {
             has_reserved: false,
             has_tracestate: false,
             has_timeout: false,
+            attempts: 0,
         };
         let mut has_type = false;
         for (name, value) in headers {
@@ -156,6 +162,8 @@ impl Asked {
                 found.has_tracestate = true;
             } else if name == deadline::GRPC_TIMEOUT {
                 found.has_timeout = true;
+            } else if name == PREVIOUS_ATTEMPTS {
+                found.attempts = value.to_str().ok().and_then(|v| v.parse().ok()).unwrap_or(0);
             } else {
                 found.has_reserved |= is_reserved(name);
             }

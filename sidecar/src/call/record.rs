@@ -14,13 +14,20 @@ pub struct Record {
     begin: Instant,
     /// CANCELLED until something better is known: a call that is dropped was given up.
     status: Option<u8>,
+    /// When it ended, where that is known before it is dropped.
+    end: Option<Instant>,
 }
 
 impl Record {
     /// Counts the call as in flight.
     pub fn begin(series: Rc<CallSeries>, begin: Instant) -> Self {
         series.begin();
-        Self { series, begin, status: Some(Code::Cancelled as u8) }
+        Self { series, begin, status: Some(Code::Cancelled as u8), end: None }
+    }
+
+    /// It ended at this time.
+    pub fn set_end(&mut self, at: Instant) {
+        self.end = Some(at);
     }
 
     /// How it ended: a gRPC status, or none for what is not gRPC.
@@ -31,7 +38,8 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.series.end(self.status, self.begin.elapsed());
+        let end = self.end.unwrap_or_else(Instant::now);
+        self.series.end(self.status, end.saturating_duration_since(self.begin));
     }
 }
 

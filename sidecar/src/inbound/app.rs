@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::admission::Place;
 use crate::call::attempt::Answer;
-use crate::call::{headers, http1};
+use crate::call::{carry, headers, http1};
 use crate::fault::{Fault, Reason};
 use crate::outbound::mesh::dial;
 use crate::transport::body::{Body, Pulled};
@@ -86,8 +86,8 @@ impl App {
     /// `app_unreachable` where nothing was sent.
     pub async fn send(
         &self,
-        head: Parts,
-        body: Body,
+        head: &mut Parts,
+        body: &mut Body,
         place: Place,
         now: Instant,
     ) -> Result<(Answer, Option<Pump>), Fault> {
@@ -102,13 +102,20 @@ impl App {
                     }
                 };
                 let end = body.is_empty();
+                let head = carry::take_head(head);
                 let sent = lease.send(Request::from_parts(head, ()), end);
                 let (answer, sink) =
                     sent.map_err(|e| Fault::from_h2(format_args!("{}", self.whom), &e))?;
                 lease.hold(place.sent());
-                Ok((Answer::H2(answer, lease), (!end).then(|| Pump::new(body, sink))))
+                Ok((
+                    Answer::H2(answer, lease),
+                    (!end).then(|| Pump::new(std::mem::replace(body, Body::Empty), sink)),
+                ))
             }
-            Speaks::Http1(http1) => Box::pin(self.send_http1(http1, head, body, place)).await,
+            Speaks::Http1(http1) => {
+                let body = std::mem::replace(body, Body::Empty);
+                Box::pin(self.send_http1(http1, carry::take_head(head), body, place)).await
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request};
+use http::{HeaderValue, Request};
 use tokio::time::{Instant, sleep};
 
 use super::balance::Probing;
@@ -19,10 +19,10 @@ use super::endpoint::{Endpoint, Sent};
 use super::method::Method;
 use super::upstream::Upstream;
 use crate::call::attempt::{Answer, Attempt};
-use crate::call::deadline;
 use crate::call::exchange::{Ended, Exchange, Limits};
-use crate::call::headers::Asked;
+use crate::call::headers::{Asked, PREVIOUS_ATTEMPTS};
 use crate::call::told::Told;
+use crate::call::{carry, deadline};
 use crate::config::Calling;
 use crate::discovery::snapshot::UpstreamState;
 use crate::fault::{Fault, Reason};
@@ -36,9 +36,6 @@ use crate::worker::Worker;
 use going::Copy;
 
 pub(super) use going::Going;
-
-/// How many attempts came before this one (gRFC A6, "Exposed Retry Metadata").
-pub const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// One call goes to so many endpoints that cannot be connected before it is given up.
 const PASSED_OVER: usize = 3;
@@ -59,7 +56,7 @@ pub(super) struct Attempts<'a> {
     pub(super) call: retry::Call,
     /// When its caller's time is up.
     pub(super) deadline: Option<Instant>,
-    /// When it came.
+    /// When it begins here.
     pub(super) begin: Instant,
     /// So many attempts of a sidecar below came before it.
     pub(super) before: u32,
@@ -76,6 +73,8 @@ struct Place {
     lease: Lease,
     whom: Rc<str>,
     sent: Sent,
+    /// When it got it.
+    now: Instant,
 }
 
 /// How an attempt failed.
@@ -104,16 +103,16 @@ impl Attempts<'_> {
     pub(super) async fn run(&self, going: &mut Going) -> Result<Box<Exchange>, Ended> {
         self.state.budget.call(self.state.clock.moment(self.begin));
         if self.before > 0 {
-            going.head.headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(self.before));
+            going.call.head.headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(self.before));
         }
         if self.calling.policy.attempts.get() == 1 || self.call.is_retry_already {
             if going.has_fallback {
-                going.body.keep(self.calling.body, Some(&self.worker.room));
+                going.call.body.keep(self.calling.body, Some(&self.worker.room));
             }
             return self.once(going, None).await?.or_else(|failed| failed.end(going));
         }
-        let copy = Copy::of(&going.head);
-        going.body.keep(self.calling.body, Some(&self.worker.room));
+        let copy = Copy::of(&going.call.head);
+        going.call.body.keep(self.calling.body, Some(&self.worker.room));
         let (mut is_retry, mut earlier) = (false, None);
         loop {
             let ended = self.once(going, Some(&copy)).await;
@@ -135,7 +134,7 @@ impl Attempts<'_> {
                 return end;
             }
             is_retry = true;
-            going.head = copy.head(self.before + self.sent.get());
+            going.call.head = copy.head(self.before + self.sent.get());
         }
     }
 
@@ -145,26 +144,29 @@ impl Attempts<'_> {
         going: &mut Going,
         copy: Option<&Copy>,
     ) -> Result<Result<Box<Exchange>, Failed>, Ended> {
-        let now = Instant::now();
+        // Nothing was waited for before the first.
+        let now = if self.sent.get() == 0 { self.begin } else { Instant::now() };
         self.sent.set(self.sent.get() + 1);
         let connecting = pin!(self.connect(true, now));
         let place = match going.until(self.deadline, &self.upstream.name, connecting).await? {
             Ok(place) => place,
             Err(fault) => return Ok(Err(Failed::Unsent(fault))),
         };
-        let attempt = match self.send(place, &mut going.head, &mut going.body) {
-            Ok(attempt) => attempt,
-            Err(fault) => return Ok(Err(Failed::Unsent(fault))),
-        };
+        let now = place.now;
+        let attempt =
+            match self.send(place, carry::take_head(&mut going.call.head), &mut going.call.body) {
+                Ok(attempt) => attempt,
+                Err(fault) => return Ok(Err(Failed::Unsent(fault))),
+            };
         let limits = Limits {
             deadline: self.deadline,
             response: self.calling.timeout.limit().filter(|_| self.deadline.is_none()),
             idle: self.worker.idle_timeout(&self.asked.dialect),
             header_list: self.worker.header_list(),
         };
-        let Some(control) = going.control.take() else { return Err(Ended::CallerGone) };
+        let Some(control) = going.call.control.take() else { return Err(Ended::CallerGone) };
         let in_upstream = going.in_upstream.take();
-        let mut exchange = Box::new(Exchange::new(attempt, control, limits, in_upstream));
+        let mut exchange = Box::new(Exchange::new(attempt, control, limits, in_upstream, now));
         match self.answer(&mut exchange, copy, going.has_fallback).await {
             Ok(()) => {}
             Err(Ended::Fault(fault)) if exchange.is_lost() => {
@@ -259,12 +261,16 @@ impl Attempts<'_> {
             let leased = match endpoint.pool.ready(now) {
                 Some(lease) => Ok(lease),
                 // Boxed: a call's own future stays small without the way to a new connection.
-                None => Box::pin(endpoint.pool.lease()).await,
+                None => {
+                    let leased = Box::pin(endpoint.pool.lease()).await;
+                    now = Instant::now();
+                    leased
+                }
             };
             match leased {
                 Ok(lease) => {
                     *self.last.borrow_mut() = Some(endpoint.clone());
-                    return Ok(Place { lease, whom: endpoint.whom.clone(), sent });
+                    return Ok(Place { lease, whom: endpoint.whom.clone(), sent, now });
                 }
                 Err(fault) if fault.stage == ConnectStage::Full => {
                     sent.unsent();
@@ -273,12 +279,11 @@ impl Attempts<'_> {
                 // The pool has told the upstream, which took the endpoint out.
                 Err(fault) => {
                     if sent.is_probe() {
-                        sent.judge(Outcome::Down, || fault.message.to_string());
+                        sent.judge(Outcome::Down, now, || fault.message.to_string());
                     } else {
                         sent.unsent();
                     }
                     failed += 1;
-                    now = Instant::now();
                 }
             }
             avoided.push(endpoint);
@@ -287,14 +292,12 @@ impl Attempts<'_> {
     }
 
     /// Puts the call on its stream.
-    fn send(&self, place: Place, head: &mut Parts, body: &mut Body) -> Result<Attempt, Fault> {
-        let Place { lease, whom, sent } = place;
+    fn send(&self, place: Place, mut head: Parts, body: &mut Body) -> Result<Attempt, Fault> {
+        let Place { lease, whom, sent, now } = place;
         if let Some(at) = self.deadline {
-            deadline::write(&mut head.headers, at, Instant::now());
+            deadline::write(&mut head.headers, at, now);
         }
         let end = body.is_empty();
-        let (nothing, ()) = Request::new(()).into_parts();
-        let head = std::mem::replace(head, nothing);
         match lease.send(Request::from_parts(head, ()), end) {
             Ok((answer, sink)) => {
                 let upload = (!end).then(|| Pump::new(std::mem::replace(body, Body::Empty), sink));

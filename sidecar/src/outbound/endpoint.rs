@@ -196,14 +196,12 @@ impl Sent {
     }
 
     /// The head came: the time it took is the endpoint's speed, unless it took no work.
-    pub fn headed(&mut self, failed: bool) {
-        let now = Instant::now();
+    pub fn headed(&mut self, failed: bool, now: Instant) {
         self.observe(now, failed);
     }
 
     /// The call has ended so; `why` is asked for where it failed.
-    pub fn judge(mut self, outcome: Outcome, why: impl FnOnce() -> String) {
-        let now = Instant::now();
+    pub fn judge(mut self, outcome: Outcome, now: Instant, why: impl FnOnce() -> String) {
         let failed = matches!(outcome, Outcome::Bad | Outcome::Down);
         if !self.observe(now, failed) && failed {
             // It began quickly, and failed all the same.

@@ -25,6 +25,7 @@ use super::attempts::Going;
 use super::method::Method;
 use super::upstream::Upstream;
 use super::{Asking, Outbound};
+use crate::call::carry::Call;
 use crate::call::exchange::{Ended, Exchange, Limits};
 use crate::config::Rung;
 use crate::fault::{self, Delivery, Fault, Reason};
@@ -60,7 +61,7 @@ struct Failed {
 impl Ladder<'_> {
     /// Sends the call; where its upstream fails, looks for another answer.
     pub(super) async fn run(&self, going: &mut Going) -> Result<Box<Exchange>, Ended> {
-        let asked = going.head.clone();
+        let asked = going.call.head.clone();
         going.has_fallback = true;
         let mut failed = match self.at(&self.asking, self.upstream, self.method, going).await? {
             Ok(mut exchange) => {
@@ -127,7 +128,7 @@ impl Ladder<'_> {
                 Ok(Err(Failed { end: Ok(answer), was_delivered }))
             }
             Err(Ended::Fault(fault))
-                if in_time && going.control.is_some() && is_upstreams(&fault) =>
+                if in_time && going.call.control.is_some() && is_upstreams(&fault) =>
             {
                 let was_delivered = fault.delivery != Delivery::No;
                 Ok(Err(Failed { end: Err(fault.into()), was_delivered }))
@@ -144,7 +145,7 @@ impl Ladder<'_> {
         going: &mut Going,
         failed: &mut Failed,
     ) -> Result<Option<Box<Exchange>>, Ended> {
-        let can_be_replayed = match &going.body {
+        let can_be_replayed = match &going.call.body {
             Body::Empty => true,
             Body::Kept(kept) => kept.is_whole(),
             // Not a piece of it was read.
@@ -155,10 +156,11 @@ impl Ladder<'_> {
         if !can_be_replayed || (failed.was_delivered && !self.is_idempotent) {
             return Ok(None);
         }
-        (going.head, going.in_upstream) = (asked.clone(), None);
+        (going.call.head, going.in_upstream) = (asked.clone(), None);
         let method = self.screen.method(&other, asked);
         // A retry of the call, not to be multiplied by retries of its own.
-        let asking = Asking { before: self.asking.before.saturating_add(1), ..self.asking };
+        let before = self.asking.before.saturating_add(1);
+        let asking = Asking { before, now: Instant::now(), ..self.asking };
         Ok(match self.at(&asking, &other, &method, going).await? {
             Ok(exchange) => Some(exchange),
             Err(still) => {
@@ -175,7 +177,7 @@ impl Ladder<'_> {
         going: &mut Going,
         age: Duration,
     ) -> Result<Option<KeptAnswer>, Ended> {
-        let Going { body, control: Some(control), .. } = going else { return Ok(None) };
+        let Call { body, control: Some(control), .. } = &mut *going.call else { return Ok(None) };
         if !self.is_idempotent {
             return Ok(None);
         }
@@ -225,7 +227,7 @@ impl Ladder<'_> {
 
     /// An answer that no callee gives.
     fn made(&self, answer: (Head, Body), going: &mut Going) -> Result<Box<Exchange>, Ended> {
-        let Some(control) = going.control.take() else { return Err(Ended::CallerGone) };
+        let Some(control) = going.call.control.take() else { return Err(Ended::CallerGone) };
         let limits = Limits {
             deadline: self.asking.deadline,
             response: None,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::Uri;
 use http::request::Parts;
+use http::uri::Authority;
 
 use super::method::Method;
 use crate::call::headers::{Asked, Dialect};
@@ -13,13 +14,23 @@ use crate::resilience::balance;
 use crate::resilience::idempotency::Idempotency;
 use crate::resilience::inject::Injection;
 
+const LOCALHOST: &str = "localhost";
+
 /// The upstream that a request's authority names; for a loopback or IP authority the gRPC
 /// service's own name decides.
 ///
 /// # Errors
 /// `no_route`, in words that say what was looked at.
 pub fn upstream(uri: &Uri) -> Result<Cow<'_, str>, Fault> {
-    let host = uri.authority().map(|authority| authority.host()).unwrap_or_default();
+    let authority = uri.authority();
+    // What most callers set: the bare name.
+    if let Some(name) = authority.map(Authority::as_str)
+        && ServiceName::accepts(name)
+        && name != LOCALHOST
+    {
+        return Ok(Cow::Borrowed(name));
+    }
+    let host = authority.map(Authority::host).unwrap_or_default();
     if is_address(host) {
         return by_grpc_service(uri.path()).map(Cow::Owned).ok_or_else(|| {
             Fault::undelivered(
@@ -72,7 +83,7 @@ fn is_address(host: &str) -> bool {
         // In an authority, IPv6 comes in brackets (RFC 3986 §3.2.2).
         Some(b'[') => true,
         Some(b'0'..=b'9') => host.parse::<std::net::Ipv4Addr>().is_ok(),
-        Some(_) => host == "localhost",
+        Some(_) => host == LOCALHOST,
     }
 }
 

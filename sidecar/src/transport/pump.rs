@@ -21,7 +21,7 @@ pub struct Pump {
     sink: SendStream<Bytes>,
     held: Bytes,
     /// What was found behind the held piece while small ones were gathered.
-    found: Option<Box<Found>>,
+    found: Option<Found>,
     /// The held piece is the body's last.
     last: bool,
     /// Bytes that went on.
@@ -110,7 +110,7 @@ impl Pump {
                 }
             }
             let polled = match self.found.take() {
-                Some(found) => Poll::Ready(*found),
+                Some(found) => Poll::Ready(found),
                 None => self.body.poll_piece(cx),
             };
             match polled {
@@ -179,7 +179,7 @@ impl Pump {
                 }
                 Poll::Ready(found) => {
                     self.last = found.is_none();
-                    self.found = Some(Box::new(found));
+                    self.found = Some(found);
                     break;
                 }
                 Poll::Pending => break,

@@ -162,9 +162,9 @@ async fn h2<S: Screen>(
                         continue;
                     }
                     let (head, stream) = request.into_parts();
-                    let control = door.calls.register();
+                    let control = Some(door.calls.register());
                     let body = Body::from_h2(stream);
-                    let call = Call { head, body, control };
+                    let call = Box::new(Call { head, body, control });
                     // Boxed: a task's own future is moved when it ends, and this one is large.
                     let carried = carry::over_h2(screen.clone(), call, respond);
                     spawn_local(Box::pin(carried));
@@ -246,8 +246,8 @@ async fn h1<S: Screen>(
     let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
         begun.set(true);
         let (head, incoming) = request.into_parts();
-        let control = door.calls.register();
-        let call = Call { head, body: Body::H1(incoming), control };
+        let control = Some(door.calls.register());
+        let call = Box::new(Call { head, body: Body::H1(incoming), control });
         let screen = screen.clone();
         async move { Ok::<_, Infallible>(carry::over_h1(screen, call).await) }
     });

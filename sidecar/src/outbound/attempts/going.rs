@@ -8,19 +8,15 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Request, Uri};
 use tokio::time::Instant;
 
-use super::PREVIOUS_ATTEMPTS;
-use crate::call::control::Control;
+use crate::call::carry::Call;
 use crate::call::exchange::{Ended, Exchange};
+use crate::call::headers::PREVIOUS_ATTEMPTS;
 use crate::outbound::endpoint::Count;
 use crate::outbound::expired;
-use crate::transport::body::Body;
 
 /// What of a call goes to whichever endpoint it is sent to.
 pub(in crate::outbound) struct Going {
-    pub(in crate::outbound) head: Parts,
-    pub(in crate::outbound) body: Body,
-    /// None while an exchange has it.
-    pub(in crate::outbound) control: Option<Control>,
+    pub(in crate::outbound) call: Box<Call>,
     pub(in crate::outbound) in_upstream: Option<Count>,
     /// Another answer is looked for where the upstream fails: what it takes is kept.
     pub(in crate::outbound) has_fallback: bool,
@@ -37,7 +33,8 @@ impl Going {
     /// What an attempt had of it that has ended.
     pub(in crate::outbound) fn take_back(&mut self, exchange: Exchange) {
         let (control, in_upstream, body) = exchange.into_rest();
-        (self.control, self.in_upstream, self.body) = (Some(control), in_upstream, body);
+        (self.call.control, self.call.body) = (Some(control), body);
+        self.in_upstream = in_upstream;
     }
 
     /// What a call to `upstream` waits for before it is sent.
@@ -47,7 +44,7 @@ impl Going {
         upstream: &str,
         waiting: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Ended> {
-        let Some(control) = &self.control else { return Ok(waiting.await) };
+        let Some(control) = &self.call.control else { return Ok(waiting.await) };
         let waited = control.until(deadline, waiting).await?;
         waited.ok_or_else(|| expired(&format!("before \"{upstream}\" was connected")).into())
     }

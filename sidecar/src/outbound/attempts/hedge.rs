@@ -138,10 +138,10 @@ impl Attempts<'_> {
         {
             exchange.hedge_at(now + after);
         }
-        let mut head = copy.head(self.before + sent);
+        let head = copy.head(self.before + sent);
         Some(Box::pin(async move {
             let place = self.connect(false, now).await?;
-            let mut attempt = self.send(place, &mut head, &mut body)?;
+            let mut attempt = self.send(place, head, &mut body)?;
             let limit = self.worker.header_list();
             let answer = poll_fn(|cx| {
                 if let Err(Ended::Fault(fault)) = attempt.poll_upload(cx, limit) {

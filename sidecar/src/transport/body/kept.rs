@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use smallvec::SmallVec;
 
 use super::{Body, BodyError, Piece};
 
@@ -26,14 +27,17 @@ pub struct Room {
     pub limit: usize,
 }
 
+/// What was read of a body: most are one piece.
+type Pieces = SmallVec<[Bytes; 1]>;
+
 /// A body and what was read of it.
 #[derive(Debug)]
 pub struct Kept {
     source: Body,
-    pieces: Vec<Bytes>,
+    pieces: Pieces,
     /// The next piece to be read again.
     at: usize,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
     size: usize,
     /// Of the process's room.
     counted: usize,
@@ -51,7 +55,7 @@ impl Kept {
     pub(super) fn new(source: Body, limit: usize, room: Option<Rc<Room>>) -> Self {
         Self {
             source,
-            pieces: Vec::new(),
+            pieces: Pieces::new(),
             at: 0,
             trailers: None,
             size: 0,
@@ -66,7 +70,8 @@ impl Kept {
 
     pub(super) fn made(message: Bytes, trailers: HeaderMap) -> Self {
         let mut kept = Self::new(Body::Empty, usize::MAX, None);
-        (kept.pieces, kept.trailers) = (vec![message], Some(trailers));
+        kept.pieces.push(message);
+        kept.trailers = Some(Box::new(trailers));
         kept
     }
 
@@ -126,13 +131,13 @@ impl Kept {
             return Poll::Ready(Some(Ok(Piece::Data(piece))));
         }
         if let Some(trailers) = &self.trailers {
-            return Poll::Ready(Some(Ok(Piece::Trailers(trailers.clone()))));
+            return Poll::Ready(Some(Ok(Piece::Trailers(HeaderMap::clone(trailers)))));
         }
         let piece = ready!(self.source.poll_piece(cx));
         match &piece {
             Some(Ok(Piece::Data(data))) if self.is_whole => self.take(data),
             Some(Ok(Piece::Trailers(trailers))) if self.is_whole => {
-                self.trailers = Some(trailers.clone());
+                self.trailers = Some(Box::new(trailers.clone()));
             }
             Some(Err(_)) => self.forget(),
             _ => {}
@@ -171,7 +176,7 @@ impl Kept {
     }
 
     fn empty(&mut self) {
-        self.pieces = Vec::new();
+        self.pieces = Pieces::new();
         self.at = 0;
         let counted = std::mem::take(&mut self.counted);
         if let Some(room) = self.room.as_ref().filter(|_| counted > 0) {
