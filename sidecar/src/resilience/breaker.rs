@@ -13,6 +13,8 @@
 //! phase in which its call was let through: what was in flight when the breaker opened neither
 //! closes it nor opens it again.
 
+#[cfg(test)]
+mod turns;
 mod word;
 
 use std::fmt;
@@ -76,6 +78,14 @@ impl Trip {
     }
 }
 
+#[cfg(test)]
+use turns::turn;
+
+/// Comes before each access to what workers share: tests try all orders of them.
+#[cfg(not(test))]
+#[inline(always)]
+fn turn() {}
+
 /// How many breakers of an upstream are not closed.
 #[derive(Debug, Default)]
 pub struct Resting(AtomicUsize);
@@ -83,21 +93,25 @@ pub struct Resting(AtomicUsize);
 impl Resting {
     /// How many.
     pub fn count(&self) -> usize {
+        turn();
         self.0.load(Ordering::SeqCst)
     }
 
     /// One more, where `most` allows it.
     fn add_within(&self, most: usize) -> bool {
+        turn();
         let add = |n: usize| (n < most).then_some(n + 1);
         self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
     }
 
     fn add(&self) -> bool {
+        turn();
         self.0.fetch_add(1, Ordering::SeqCst);
         true
     }
 
     fn remove(&self) {
+        turn();
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -331,10 +345,12 @@ impl Breaker {
     }
 
     fn read(&self) -> Word {
+        turn();
         Word::unpack(self.word.load(Ordering::SeqCst))
     }
 
     fn change(&self, from: Word, to: Word) -> Result<(), Word> {
+        turn();
         self.word
             .compare_exchange(from.pack(), to.pack(), Ordering::SeqCst, Ordering::SeqCst)
             .map(drop)
@@ -351,5 +367,7 @@ impl Drop for Breaker {
     }
 }
 
+#[cfg(test)]
+mod orders;
 #[cfg(test)]
 mod tests;
