@@ -15,7 +15,7 @@ use certs::SpiffeId;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use outrigger::config::{self, Config};
 use outrigger::discovery::snapshot::{Found, Upstream as Snapshot};
-use outrigger::outbound::balance::Probing;
+use outrigger::outbound::balance::{Probing, Tried};
 use outrigger::outbound::upstream::Upstream;
 use outrigger::resilience::balance::hash;
 use outrigger::resilience::balance::zones::Zones;
@@ -36,14 +36,16 @@ fn picking(c: &mut Criterion) {
         let now = Instant::now();
         let same = upstream(Arc::new(snapshot(None, 0..n, |_| (1, false))), now);
         group.bench_with_input(BenchmarkId::new("of equal weight", n), &n, |b, _| {
-            b.iter(|| same.pick(&[], None, Probing::First, black_box(now)).is_some());
+            b.iter(|| same.pick(Tried::default(), None, Probing::First, black_box(now)).is_some());
         });
         let unlike = snapshot(None, 0..n, |i| (1 + (i % 7) as u16 * 30, i % 3 == 0));
         let (near, far) = (unlike.zones.near, unlike.zones.far);
         let zones = Zones { near, far, count: 3 };
         let unlike = upstream(Arc::new(unlike.within(zones)), now);
         group.bench_with_input(BenchmarkId::new("by weight and zone", n), &n, |b, _| {
-            b.iter(|| unlike.pick(&[], None, Probing::First, black_box(now)).is_some());
+            b.iter(|| {
+                unlike.pick(Tried::default(), None, Probing::First, black_box(now)).is_some()
+            });
         });
         let hashed = upstream(Arc::new(snapshot(None, 0..n, |_| (1, false)).hashed()), now);
         let mut user = 0u32;
@@ -51,7 +53,7 @@ fn picking(c: &mut Criterion) {
             b.iter(|| {
                 user = user.wrapping_add(1);
                 let hash = hash(&black_box(user).to_be_bytes());
-                hashed.pick(&[], Some(hash), Probing::First, now).is_some()
+                hashed.pick(Tried::default(), Some(hash), Probing::First, now).is_some()
             });
         });
     }

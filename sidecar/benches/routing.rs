@@ -16,7 +16,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::{Request, Uri};
 use outrigger::config::{self, Config, ServiceName};
 use outrigger::discovery::snapshot;
-use outrigger::outbound::balance::Probing;
+use outrigger::outbound::balance::{Probing, Tried};
 use outrigger::outbound::endpoint::Sent;
 use outrigger::outbound::method::Method;
 use outrigger::outbound::route;
@@ -74,14 +74,17 @@ fn picking(c: &mut Criterion) {
         let upstream = Upstream::new("user-service", upstream_config(""), 512);
         upstream.apply(Arc::new(endpoints(n)), |_| pool(), now);
         c.bench_function(&format!("pick/of {n}"), |b| {
-            b.iter(|| upstream.pick(&[], None, Probing::First, black_box(now)).is_some());
+            b.iter(|| {
+                upstream.pick(Tried::default(), None, Probing::First, black_box(now)).is_some()
+            });
         });
         if n == 3 {
             c.bench_function("pick/of 3, counted, answered and judged", |b| {
                 let series = metrics.shard().calls(Direction::Outbound, "user-service", PATH);
-                let method = Rc::new(Method::new(series, Idempotency::Unknown));
+                let method = Rc::new(Method::new(PATH, series, Idempotency::Unknown));
                 b.iter(|| {
-                    let (endpoint, permit) = upstream.pick(&[], None, Probing::First, now).unwrap();
+                    let (endpoint, permit) =
+                        upstream.pick(Tried::default(), None, Probing::First, now).unwrap();
                     let count = upstream.admit(&endpoint).unwrap();
                     let of = (upstream.clone(), endpoint, method.clone());
                     let mut sent = Sent::new(of, (permit, count), now, None);

@@ -181,7 +181,9 @@ impl Outbound {
             }
         };
         let state = &*snapshot.state;
-        state.used.store(true, Ordering::Relaxed);
+        if method.is_use {
+            state.used.store(true, Ordering::Relaxed);
+        }
         if let Some(injection) = route::fault(&upstream.config, &going.call.head) {
             let mut injected = Box::pin(inject::apply(injection, INJECTED_BY));
             going.until(deadline, &upstream.name, injected.as_mut()).await??;

@@ -99,6 +99,11 @@ impl Methods {
     }
 }
 
+/// Whether calls of this path are such as the sidecar asks an upstream's methods by.
+pub fn is_question(path: &str) -> bool {
+    ask::VERSIONS.contains(&path)
+}
+
 /// The path that calls of a method have (gRPC over HTTP/2, "Path"); none where these are no names.
 fn path(package: &str, service: &str, method: &str) -> Option<String> {
     let is_name = |text: &str, dots| {

@@ -14,7 +14,7 @@ use http::request::Parts;
 use http::{HeaderValue, Request};
 use tokio::time::{Instant, sleep};
 
-use super::balance::Probing;
+use super::balance::{Probing, Tried};
 use super::endpoint::{Endpoint, Sent};
 use super::method::Method;
 use super::upstream::Upstream;
@@ -239,11 +239,13 @@ impl Attempts<'_> {
                 (true, true) => Probing::First,
                 (true, false) => Probing::ByShare,
             };
+            let (sent, passed) = avoided.split_at(earlier);
             let repeated = || match may_repeat && earlier > 0 {
-                true => upstream.pick(&avoided[earlier..], self.hash, probing, now),
+                true => upstream.pick(Tried { sent: &[], passed }, self.hash, probing, now),
                 false => None,
             };
-            let picked = upstream.pick(&avoided, self.hash, probing, now).or_else(repeated);
+            let picked = upstream.pick(Tried { sent, passed }, self.hash, probing, now);
+            let picked = picked.or_else(repeated);
             let Some((endpoint, permit)) = picked else { break };
             // Another worker may have taken the last place since the choice.
             let Some(count) = upstream.admit(&endpoint) else {

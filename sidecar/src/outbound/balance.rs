@@ -128,11 +128,11 @@ impl Balance {
         }
     }
 
-    /// An endpoint, and its breaker's leave, for a call that was at those that were `tried`, and that
-    /// its route hashes to `hash`.
+    /// An endpoint, and its breaker's leave, for a call that goes to none of those that were `tried`,
+    /// and that its route hashes to `hash`.
     pub(super) fn pick(
         &mut self,
-        tried: &[Rc<Endpoint>],
+        tried: Tried<'_>,
         hash: Option<u64>,
         probing: Probing,
         now: Instant,
@@ -162,11 +162,13 @@ impl Balance {
         self.search(tier, call).or_else(|| self.probe(call))
     }
 
-    /// Whether an endpoint takes calls that is none of these.
-    pub(super) fn has_other(&self, tried: &[Rc<Endpoint>], now: Instant) -> bool {
+    /// Whether an endpoint takes a call that was sent to these.
+    pub(super) fn has_other(&self, sent: &[Rc<Endpoint>], now: Instant) -> bool {
         let Some(snapshot) = &self.snapshot else { return false };
+        let tried = Tried { sent, passed: &[] };
         let call = Call { tried, now, moment: snapshot.state.clock.moment(now) };
-        [Tier::Near, Tier::Far, Tier::Last].into_iter().any(|tier| {
+        let last = if self.spares_last(call) { None } else { Some(Tier::Last) };
+        [Tier::Near, Tier::Far].into_iter().chain(last).any(|tier| {
             let tier = self.members.tier(tier);
             let mut some = (0..tier.len().min(LOOKED_AT)).filter_map(|place| tier.nth(place));
             some.any(|(slot, _)| {
@@ -186,6 +188,9 @@ impl Balance {
         for _ in 0..self.members.resting.len().min(ASKED) {
             self.next = (self.next + 1) % self.members.resting.len().max(1);
             let slot = *self.members.resting.get(self.next)?;
+            if self.members.weighs_nothing(slot) && self.spares_last(call) {
+                continue;
+            }
             let endpoint = self.members.at(slot).clone();
             match endpoint.of.state.breaker.state(call.moment) {
                 State::Closed => self.members.back(&endpoint, call.now),
@@ -238,7 +243,14 @@ impl Balance {
     }
 
     fn is_free(&self, endpoint: &Rc<Endpoint>, call: Call<'_>) -> bool {
-        self.has_room(endpoint) && !call.tried.iter().any(|one| Rc::ptr_eq(one, endpoint))
+        self.has_room(endpoint) && !call.tried.has(endpoint)
+    }
+
+    /// Whether what weighs nothing is not for this call: it was sent before to one that does weigh
+    /// something, and better goes there again.
+    fn spares_last(&self, call: Call<'_>) -> bool {
+        let tiers = [Tier::Near, Tier::Far];
+        !call.tried.sent.is_empty() && tiers.iter().any(|tier| !self.members.tier(*tier).is_empty())
     }
 
     /// Where the call goes first.
@@ -260,7 +272,18 @@ impl Balance {
     /// The better of two that are drawn.
     fn better(&mut self, tier: Tier, now: Instant) -> Option<u32> {
         let (first, weight) = self.draw(tier, now)?;
-        let Some((second, other)) = self.draw_other(tier, first) else { return Some(first) };
+        let Some(second) = self.draw_other(tier, first) else { return Some(first) };
+        Some(self.better_of(tier, (first, weight), second, now))
+    }
+
+    /// The first, where the second is not so much better that its weight and warmth do not matter.
+    fn better_of(
+        &mut self,
+        tier: Tier,
+        (first, weight): (u32, u16),
+        (second, other): (u32, u16),
+        now: Instant,
+    ) -> u32 {
         let margin = match (weight == other, self.is_warm_enough(second, now)) {
             (_, false) => MUCH,
             (false, true) => CLEARLY,
@@ -269,7 +292,7 @@ impl Balance {
         let tier = self.members.tier(tier);
         let expected = self.load(tier, first, weight, now);
         let of_other = self.load(tier, second, other, now);
-        Some(if of_other * margin < expected { second } else { first })
+        if of_other * margin < expected { second } else { first }
     }
 
     /// One by its weight, and by how far it has warmed up.
@@ -303,17 +326,20 @@ impl Balance {
 
     /// Left to chance, by how far it has warmed up. Where all are new, none is spared.
     fn is_warm_enough(&mut self, slot: u32, now: Instant) -> bool {
+        self.cold_part(slot, now).is_none_or(|part| self.rng.f64() < part)
+    }
+
+    /// The part of its share that it gets while it warms up. None where that is all of it.
+    fn cold_part(&mut self, slot: u32, now: Instant) -> Option<f64> {
         if !self.members.are_some_warming() {
-            return true;
+            return None;
         }
-        let Some(since) = self.members.since(slot) else { return true };
-        match slow_start::part(now.saturating_duration_since(since), self.rules.slow_start) {
-            Some(part) => self.rng.f64() < part,
-            None => {
-                self.members.warm(slot);
-                true
-            }
+        let since = self.members.since(slot)?;
+        let part = slow_start::part(now.saturating_duration_since(since), self.rules.slow_start);
+        if part.is_none() {
+            self.members.warm(slot);
         }
+        part
     }
 
     /// What a call there is expected to cost, by the weight that is usual in its tier.
@@ -337,6 +363,9 @@ impl Balance {
             tiers.swap(0, 1);
         }
         for tier in tiers {
+            if tier == Tier::Last && self.spares_last(call) {
+                continue;
+            }
             while let Some(slot) = self.best_of_few(tier, call) {
                 // Where its breaker gives no leave, it rests, and is not found again.
                 let picked = self.leave(slot, call);
@@ -348,15 +377,87 @@ impl Balance {
         None
     }
 
-    /// The better of the first two that are free, from a random place on, so that equals share.
+    /// The better of two that take the call, drawn as at first: by weight and warmth.
     fn best_of_few(&mut self, tier: Tier, call: Call<'_>) -> Option<u32> {
-        let tier = self.members.tier(tier);
-        let n = tier.len();
+        let first = self.draw_free(tier, call)?;
+        match self.draw_free_other(tier, first.0, call) {
+            Some(second) => Some(self.better_of(tier, first, second, call.now)),
+            None => Some(first.0),
+        }
+    }
+
+    /// One that takes the call, by its weight and by how far it has warmed up.
+    fn draw_free(&mut self, tier: Tier, call: Call<'_>) -> Option<(u32, u16)> {
+        for _ in 0..DRAWS {
+            let (slot, weight) = self.members.tier(tier).draw(&mut self.rng)?;
+            if self.is_free(self.members.at(slot), call) && self.is_warm_enough(slot, call.now) {
+                return Some((slot, weight));
+            }
+        }
+        self.found(tier, call, |balance, slot, weight| {
+            f64::from(weight.max(1)) * balance.cold_part(slot, call.now).unwrap_or(1.0)
+        })
+    }
+
+    /// Another one that takes it, by its weight.
+    fn draw_free_other(&mut self, tier: Tier, than: u32, call: Call<'_>) -> Option<(u32, u16)> {
+        for _ in 0..DRAWS {
+            let (slot, weight) = self.members.tier(tier).draw(&mut self.rng)?;
+            if slot != than && self.is_free(self.members.at(slot), call) {
+                return Some((slot, weight));
+            }
+        }
+        self.found(
+            tier,
+            call,
+            |_, slot, weight| {
+                if slot == than { 0.0 } else { f64::from(weight.max(1)) }
+            },
+        )
+    }
+
+    /// One that takes the call, of few from a random place on, by their shares.
+    fn found(
+        &mut self,
+        tier: Tier,
+        call: Call<'_>,
+        share: impl Fn(&mut Self, u32, u16) -> f64,
+    ) -> Option<(u32, u16)> {
+        let n = self.members.tier(tier).len();
         let start = self.rng.usize(..n.max(1));
-        let some = (0..n.min(LOOKED_AT)).filter_map(|place| tier.nth((start + place) % n));
-        let free = some.filter(|(slot, _)| self.is_free(self.members.at(*slot), call));
-        let loads = free.map(|(slot, weight)| (self.load(tier, slot, weight, call.now), slot));
-        loads.take(2).min_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, slot)| slot)
+        let (mut found, mut all) = (None, 0.0);
+        for place in 0..n.min(LOOKED_AT) {
+            let (slot, weight) = self.members.tier(tier).nth((start + place) % n)?;
+            if !self.is_free(self.members.at(slot), call) {
+                continue;
+            }
+            let share = share(self, slot, weight);
+            all += share;
+            // So each is kept to the end by its part of all.
+            if self.rng.f64() * all < share {
+                found = Some((slot, weight));
+            }
+        }
+        found
+    }
+}
+
+/// Endpoints that a call does not go to.
+#[derive(Clone, Copy, Default)]
+pub struct Tried<'a> {
+    /// It was sent to these before.
+    pub sent: &'a [Rc<Endpoint>],
+    /// These could not take it.
+    pub passed: &'a [Rc<Endpoint>],
+}
+
+impl Tried<'_> {
+    fn is_empty(&self) -> bool {
+        self.sent.is_empty() && self.passed.is_empty()
+    }
+
+    fn has(&self, endpoint: &Rc<Endpoint>) -> bool {
+        self.sent.iter().chain(self.passed).any(|one| Rc::ptr_eq(one, endpoint))
     }
 }
 
@@ -378,7 +479,7 @@ type Picked = (Rc<Endpoint>, Permit);
 /// What a choice is for.
 #[derive(Clone, Copy)]
 struct Call<'a> {
-    tried: &'a [Rc<Endpoint>],
+    tried: Tried<'a>,
     now: Instant,
     moment: Moment,
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::{Hedge, HedgeAfter};
+use crate::discovery::methods::is_question;
 use crate::resilience::idempotency::Idempotency;
 use crate::resilience::quantile::P95;
 use crate::telemetry::metrics::CallSeries;
@@ -21,15 +22,19 @@ const STALLED_LEAST: Duration = Duration::from_millis(50);
 pub struct Method {
     /// Where its calls are counted.
     pub series: Rc<CallSeries>,
+    /// Whether calls of it show that the upstream is in use.
+    pub is_use: bool,
     idempotency: Cell<Idempotency>,
     speed: Cell<P95>,
 }
 
 impl Method {
     /// A method that was not called yet.
-    pub fn new(series: Rc<CallSeries>, idempotency: Idempotency) -> Self {
+    pub fn new(path: &str, series: Rc<CallSeries>, idempotency: Idempotency) -> Self {
         let (idempotency, speed) = (Cell::new(idempotency), Cell::default());
-        Self { series, idempotency, speed }
+        // The sidecar's own questions go on for as long as others use it, not the other way round.
+        let is_use = !is_question(path);
+        Self { series, is_use, idempotency, speed }
     }
 
     /// What its descriptor says of calls that are made twice.

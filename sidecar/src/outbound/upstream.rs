@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
-use super::balance::{Balance, Probing, Rules};
+use super::balance::{Balance, Probing, Rules, Tried};
 use super::endpoint::{Count, Endpoint};
 use super::method::Method;
 use crate::config;
@@ -84,7 +84,7 @@ impl Upstream {
     pub fn method(&self, path: &str, series: impl FnOnce(&str) -> Rc<CallSeries>) -> Rc<Method> {
         self.known.get(path, |path| {
             let idempotency = self.methods.borrow().idempotency(path);
-            Rc::new(Method::new(series(path), idempotency))
+            Rc::new(Method::new(path, series(path), idempotency))
         })
     }
 
@@ -125,11 +125,11 @@ impl Upstream {
         endpoint
     }
 
-    /// An endpoint for a call that its route hashes so, and its breaker's leave; none that was tried
-    /// before.
+    /// An endpoint for a call that its route hashes so, and its breaker's leave; none of those that
+    /// were tried.
     pub fn pick(
         &self,
-        tried: &[Rc<Endpoint>],
+        tried: Tried<'_>,
         hash: Option<u64>,
         probing: Probing,
         now: Instant,
@@ -137,9 +137,9 @@ impl Upstream {
         self.balance.borrow_mut().pick(tried, hash, probing, now)
     }
 
-    /// Whether an endpoint takes calls that is none of these.
-    pub fn has_other(&self, tried: &[Rc<Endpoint>], now: Instant) -> bool {
-        self.balance.borrow().has_other(tried, now)
+    /// Whether an endpoint takes a call that was sent to these.
+    pub fn has_other(&self, sent: &[Rc<Endpoint>], now: Instant) -> bool {
+        self.balance.borrow().has_other(sent, now)
     }
 
     /// Lets something be left to chance.

@@ -68,7 +68,7 @@ async fn publish(
         if upstream.methods.is_some() {
             continue;
         }
-        let mut inquiry = inquirer.about_static(name);
+        let mut inquiry = inquirer.about(name);
         inquiry.instances(addresses.iter().map(|address| address.socket_addr()));
         inquiries.push(inquiry);
     }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request, Response};
 use outrigger::discovery::methods::Methods;
+use outrigger::discovery::snapshot::Upstream;
 use tokio::time::Instant;
 
 use super::net::{Answer, Mesh, address, echo, grpc_request, inbound_address, request, sidecar};
@@ -331,6 +333,25 @@ async fn an_idempotent_call_that_stalls_is_asked_elsewhere_and_given_up_there() 
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert_eq!(seen.borrow()[0].3, b"cancelled");
     assert!(Mesh::scrape(&mesh.web_metrics).contains("outcome=\"hedge_won\"} 1"));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_the_sidecar_asks_an_upstream_is_no_use_of_it() {
+    let mesh = Mesh::new();
+    script(&mesh, &[]);
+    let endpoint = (inbound_address(), mesh.id("echo"), Arc::from("echo"));
+    let snapshot = Arc::new(Upstream::succeed(None, "echo".into(), [endpoint], 0));
+    mesh.web.set_upstream(snapshot.clone());
+    let mut client = mesh.client().await;
+    for (path, is_use) in [
+        ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", false),
+        ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", false),
+        ("echo.v1.Echo/Say", true),
+    ] {
+        let asked = request().uri(format!("http://echo/{path}")).body(()).unwrap();
+        assert_eq!(client.call(asked, b"").await.unwrap().status().0, "0");
+        assert_eq!(snapshot.state.used.load(Ordering::Relaxed), is_use, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -30,7 +30,8 @@ const SERVICES: usize = 64;
 /// One answer, in bytes: what gRPC libraries take by default, so that no server sends more.
 const LARGEST: usize = 4 << 20;
 
-const VERSIONS: [&str; 2] = [
+/// The paths by which reflection is asked, the newer one first.
+pub(super) const VERSIONS: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];

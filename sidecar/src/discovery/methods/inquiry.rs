@@ -1,10 +1,12 @@
 //! The standing question about an upstream's methods: asked when its first instances are known,
 //! and again when they change, as another version may have other methods.
 //!
-//! One question at a time about an upstream. What is known stays while a question fails; an
-//! upstream without reflection is left alone until its instances change.
+//! One question at a time about an upstream. What is known stays while a question fails, and it is
+//! asked again and again, less and less often; an upstream without reflection is left alone until
+//! its instances change.
 
 use std::collections::BTreeSet;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +29,10 @@ const SETTLED: Duration = Duration::from_secs(1);
 
 /// A question that failed is asked again after so long, doubled up to the last.
 const AGAIN: Duration = Duration::from_millis(500);
-const AGAIN_LAST: Duration = Duration::from_secs(60);
+const AGAIN_LAST: Duration = Duration::from_secs(300);
 
-/// How often a question is asked before only a change of instances makes it worth another: some
-/// two minutes. Without an end, questions alone would have an upstream count as called.
-const TRIES: u32 = 8;
+/// After so many failures in a row people are told: after some two minutes.
+const SILENT: u32 = 8;
 
 /// Asks about upstreams.
 #[derive(Clone)]
@@ -48,17 +49,8 @@ impl Inquirer {
         Self { outbound, fleet, places: Arc::new(Semaphore::new(PLACES)) }
     }
 
-    /// The question about an upstream of Consul's, first asked once an instance of it is known.
+    /// The question about an upstream, first asked once an instance of it is known.
     pub fn about(&self, upstream: &ServiceName) -> Inquiry {
-        self.stand(upstream, TRIES)
-    }
-
-    /// The question about an upstream whose instances never change: asked until it is answered.
-    pub fn about_static(&self, upstream: &ServiceName) -> Inquiry {
-        self.stand(upstream, u32::MAX)
-    }
-
-    fn stand(&self, upstream: &ServiceName, tries: u32) -> Inquiry {
         let (changed, changes) = watch::channel(());
         let name: Arc<str> = upstream.as_str().into();
         let (asking, asked) = (self.clone(), name.clone());
@@ -76,7 +68,7 @@ impl Inquirer {
             let (fleet, name) = (fleet.clone(), of.clone());
             async move { fleet.methods(name, Arc::new(methods)).await }
         };
-        let task = tokio::spawn(stand(name, tries, changes, ask, tell));
+        let task = tokio::spawn(stand(name, changes, ask, tell));
         Inquiry { instances: BTreeSet::new(), changed, task: task.abort_handle() }
     }
 }
@@ -108,10 +100,23 @@ impl Drop for Inquiry {
     }
 }
 
+/// What was last heard of an upstream's methods. People are told of a change of it, not of each
+/// answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    /// Nothing yet, or too little to speak of.
+    Nothing,
+    /// What they are.
+    Methods,
+    /// That it has no reflection.
+    NoReflection,
+    /// No answer, many times in a row.
+    Silence,
+}
+
 /// Asks and tells, for as long as anyone may say that the instances have changed.
 async fn stand<A, T>(
     upstream: Arc<str>,
-    tries: u32,
     mut changes: watch::Receiver<()>,
     ask: impl Fn() -> A,
     tell: impl Fn(Methods) -> T,
@@ -121,33 +126,45 @@ async fn stand<A, T>(
 {
     let upstream = &*upstream;
     let settled = || SETTLED.mul_f64(1.0 + 2.0 * fastrand::f64());
-    let mut known: Option<Methods> = None;
+    let (mut known, mut heard): (Option<Methods>, _) = (None, Heard::Nothing);
     let mut is_first = true;
     while changes.changed().await.is_ok() {
-        if !std::mem::take(&mut is_first) {
+        if !mem::take(&mut is_first) {
             sleep(settled()).await;
             changes.mark_unchanged();
         }
-        let (mut tried, mut wait) = (0, AGAIN);
-        while tried < tries {
+        let (mut failed, mut wait) = (0_u32, AGAIN);
+        loop {
             let methods = match ask().await {
                 Reply::Known(methods) => {
-                    tracing::debug!(upstream, idempotent = methods.len(), "its methods are known");
+                    let idempotent = methods.len();
+                    tracing::debug!(upstream, idempotent, "its methods are known");
+                    if mem::replace(&mut heard, Heard::Methods) == Heard::Silence {
+                        tracing::info!(upstream, idempotent, "its reflection answers now");
+                    }
                     methods
                 }
                 Reply::NoReflection => {
-                    tracing::debug!(upstream, "has no reflection: no method counts as idempotent");
+                    if mem::replace(&mut heard, Heard::NoReflection) != Heard::NoReflection {
+                        tracing::info!(
+                            upstream,
+                            "has no reflection: no method counts as idempotent, where neither \
+                             retry.idempotent nor upstreams.{upstream}.descriptors says so"
+                        );
+                    }
                     Methods::default()
                 }
                 Reply::Failed(why) => {
                     tracing::debug!(upstream, "its methods are not known yet: {why}");
-                    tried = tried.saturating_add(1);
-                    if tried == tries {
+                    failed = failed.saturating_add(1);
+                    if failed >= SILENT
+                        && mem::replace(&mut heard, Heard::Silence) != Heard::Silence
+                    {
                         tracing::warn!(
                             upstream,
-                            "no method counts as idempotent until its instances change: its \
-                             reflection did not answer ({why}); upstreams.{upstream}.descriptors \
-                             would say it, too"
+                            "its reflection does not answer ({why}): until it does, only those \
+                             methods count as idempotent that did before; \
+                             upstreams.{upstream}.descriptors would say it, too"
                         );
                     }
                     match timeout(wait.mul_f64(0.5 + fastrand::f64()), changes.changed()).await {
@@ -155,7 +172,7 @@ async fn stand<A, T>(
                         Ok(Ok(())) => {
                             sleep(settled()).await;
                             changes.mark_unchanged();
-                            (tried, wait) = (0, AGAIN);
+                            (failed, wait) = (0, AGAIN);
                         }
                         Ok(Err(_)) => return,
                     }

@@ -209,6 +209,11 @@ impl Members {
         }
     }
 
+    /// Whether it is called only where no other takes calls.
+    pub(super) fn weighs_nothing(&self, slot: u32) -> bool {
+        self.facts.get(slot as usize).is_some_and(|one| one.tier == Tier::Last)
+    }
+
     /// Since when it warms up.
     pub(super) fn since(&self, slot: u32) -> Option<Instant> {
         self.facts.get(slot as usize)?.since

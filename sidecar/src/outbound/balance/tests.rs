@@ -82,15 +82,25 @@ impl Bench {
     }
 
     fn pick(&mut self, tried: &[Rc<Endpoint>], hash: Option<u64>) -> Option<(u16, Permit)> {
+        let tried = Tried { sent: tried, passed: &[] };
         let (endpoint, permit) = self.balance.pick(tried, hash, Probing::First, self.now)?;
         Some((endpoint.address().port(), permit))
     }
 
+    fn has_other(&self, tried: &[Rc<Endpoint>]) -> bool {
+        self.balance.has_other(tried, self.now)
+    }
+
     /// The share of the calls that each gets where all answer at once.
     fn shares(&mut self, calls: u32) -> HashMap<u16, f64> {
+        self.shares_after(&[], calls)
+    }
+
+    /// That of calls which were sent to some before.
+    fn shares_after(&mut self, tried: &[Rc<Endpoint>], calls: u32) -> HashMap<u16, f64> {
         let mut counts: HashMap<_, u32> = HashMap::new();
         for _ in 0..calls {
-            let (port, _) = self.pick(&[], None).unwrap();
+            let (port, _) = self.pick(tried, None).unwrap();
             *counts.entry(port).or_default() += 1;
         }
         counts.into_iter().map(|(at, n)| (at, f64::from(n) / f64::from(calls))).collect()
@@ -136,6 +146,70 @@ fn one_that_weighs_nothing_is_called_only_where_no_other_takes_calls() {
     bench.fill(2, ROOM);
     assert_eq!(bench.shares(10)[&1], 1.0);
     assert_eq!(Bench::of(&[(1, 0, false), (2, 0, false)]).shares(1_000).len(), 2);
+}
+
+#[test]
+fn a_call_that_is_sent_again_goes_by_weight_too() {
+    for weights in [vec![1, 1, 3], vec![100, 1, 3], vec![1, 4, 9, 16], vec![500, 1, 2, 30, 7]] {
+        let all: Vec<_> = weights.iter().zip(1..).map(|(w, port)| (port, *w, false)).collect();
+        let mut bench = Bench::of(&all);
+        let tried = [bench.at(1)];
+        let shares = bench.shares_after(&tried, 20_000);
+        let sum: u16 = weights[1..].iter().sum();
+        for (port, weight, _) in &all[1..] {
+            let expected = f64::from(*weight) / f64::from(sum);
+            assert!(is_about(shares[port], expected), "{weights:?}: {shares:?}");
+        }
+    }
+    let many = (0..1_000).map(|n| (n + 1, if n % 10 == 0 { 50 } else { 1 }, false));
+    let mut bench = Bench::of(&many.collect::<Vec<One>>());
+    let tried = [bench.at(1), bench.at(2)];
+    let shares = bench.shares_after(&tried, 10_000);
+    let of_heavy: f64 = shares.iter().filter(|(port, _)| *port % 10 == 1).map(|(_, s)| s).sum();
+    assert!(is_about(of_heavy, 4_950.0 / 5_849.0), "{of_heavy}");
+}
+
+#[test]
+fn a_call_that_is_sent_again_spares_what_warms_up_too() {
+    let all = [(1, 1, false), (2, 1, false), (3, 1, false)];
+    let mut bench = Bench::of(&all);
+    let old = [bench.at(1)];
+    bench.learn(&[&all[..], &[(4, 1, false)]].concat(), |it| it);
+    let share =
+        |bench: &mut Bench| bench.shares_after(&old, 20_000).get(&4).copied().unwrap_or_default();
+    let first = share(&mut bench);
+    assert!((0.02..0.07).contains(&first), "a tenth of a share: {first}");
+    bench.now += SLOW_START / 2;
+    let half = share(&mut bench);
+    assert!((0.15..0.27).contains(&half), "{half}");
+    bench.now += SLOW_START / 2;
+    assert!(is_about(share(&mut bench), 0.33));
+}
+
+#[test]
+fn a_call_that_is_sent_again_leaves_what_weighs_nothing_in_peace() {
+    let mut bench = Bench::of(&[(1, 1, true), (2, 0, false), (3, 0, false)]);
+    let one = [bench.at(1)];
+    assert!(bench.pick(&one, None).is_none() && !bench.has_other(&one));
+    // Nor does it ask whether one of them is well again.
+    bench.open(2);
+    let two = bench.at(2);
+    bench.balance.rest(&two);
+    bench.now += Duration::from_secs(1);
+    assert!(
+        bench
+            .balance
+            .pick(Tried { sent: &one, passed: &[] }, None, Probing::Last, bench.now)
+            .is_none()
+    );
+    // One that could not take the call does not count, and neither does one that is out.
+    let passed = Tried { sent: &[], passed: &one };
+    assert!(bench.balance.pick(passed, None, Probing::Last, bench.now).is_some());
+    bench.balance.down(&one[0]);
+    assert!(bench.pick(&one, None).is_some() && bench.has_other(&one));
+    let mut none = Bench::of(&[(1, 0, false), (2, 0, false)]);
+    let tried = [none.at(1)];
+    assert_eq!(none.shares_after(&tried, 100)[&2], 1.0, "where none weighs anything, all do");
 }
 
 #[test]
@@ -315,9 +389,9 @@ fn where_all_are_full_or_tried_none_is_picked() {
     (1..=3).for_each(|port| bench.fill(port, ROOM));
     assert!(bench.pick(&[], None).is_none());
     bench.fill(1, 0);
-    assert!(bench.balance.has_other(&[], bench.now));
+    assert!(bench.has_other(&[]));
     let tried = [bench.at(1)];
-    assert!(bench.pick(&tried, None).is_none() && !bench.balance.has_other(&tried, bench.now));
+    assert!(bench.pick(&tried, None).is_none() && !bench.has_other(&tried));
 }
 
 #[test]

@@ -1,8 +1,12 @@
 use std::cell::{Cell, RefCell};
+use std::io::{self, Write};
 use std::rc::Rc;
+use std::sync::Mutex;
 
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, advance};
+use tracing::Level;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::*;
 use crate::resilience::idempotency::Idempotency;
@@ -32,7 +36,7 @@ impl Scene {
             told.told.borrow_mut().push(methods.len());
             async {}
         };
-        let task = spawn_local(stand("user-service".into(), TRIES, changes, ask, tell));
+        let task = spawn_local(stand("user-service".into(), changes, ask, tell));
         let abort = task.abort_handle();
         (Inquiry { instances: BTreeSet::new(), changed, task: abort }, task)
     }
@@ -117,7 +121,7 @@ async fn one_without_reflection_is_asked_again_only_when_its_instances_change() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_that_fails_is_asked_again_less_and_less_often_then_no_more() {
+async fn a_question_that_fails_is_asked_again_less_and_less_often_and_never_given_up() {
     local(async {
         let scene = Rc::new(Scene::default());
         let (mut inquiry, _task) = scene.inquiry();
@@ -125,13 +129,79 @@ async fn a_question_that_fails_is_asked_again_less_and_less_often_then_no_more()
         pass(Duration::from_secs(3)).await;
         let early = scene.asked.get();
         assert!((3..=5).contains(&early), "{early}");
-        pass(Duration::from_secs(3600)).await;
-        assert_eq!(scene.asked.get(), TRIES);
+        pass(Duration::from_secs(600)).await;
+        for _ in 0..10 {
+            let before = scene.asked.get();
+            pass(Duration::from_secs(3600)).await;
+            let hour = scene.asked.get() - before;
+            assert!((8..=24).contains(&hour), "every 5 minutes, give or take a half: {hour}");
+        }
         assert!(scene.told.borrow().is_empty(), "a failure takes nothing away");
         scene.replies(Reply::Known(one("Get")));
-        inquiry.instances(ports(&[1, 2]));
-        pass(SETTLED * 4).await;
+        pass(AGAIN_LAST * 3 / 2).await;
         assert_eq!(*scene.told.borrow(), [1]);
+    })
+    .await;
+}
+
+/// What is said to people, from here to the end of the test.
+fn said() -> (impl Fn(&str) -> usize, tracing::subscriber::DefaultGuard) {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(Level::INFO);
+    let guard = subscriber.with_writer(move || writer.clone()).finish().set_default();
+    let count = move |part: &str| {
+        String::from_utf8(log.0.lock().unwrap().clone()).unwrap().matches(part).count()
+    };
+    (count, guard)
+}
+
+#[tokio::test(start_paused = true)]
+async fn people_are_told_once_that_reflection_is_silent_and_once_that_it_answers() {
+    let (said, _guard) = said();
+    let (silent, answers) = ("does not answer (no script)", "its reflection answers now");
+    local(async {
+        let scene = Rc::new(Scene::default());
+        let (mut inquiry, _task) = scene.inquiry();
+        inquiry.instances(ports(&[1]));
+        pass(Duration::from_secs(10)).await;
+        assert_eq!(said(silent), 0, "it may have started a moment ago");
+        pass(Duration::from_secs(3600)).await;
+        inquiry.instances(ports(&[2]));
+        pass(Duration::from_secs(3600)).await;
+        assert_eq!((said(silent), said(answers)), (1, 0));
+        for _ in 0..3 {
+            scene.replies(Reply::Known(one("Get")));
+            pass(AGAIN_LAST * 3 / 2).await;
+            inquiry.instances(ports(&[3]));
+        }
+        assert_eq!((said(silent), said(answers), said("user-service")), (1, 1, 3));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn people_are_told_once_that_there_is_no_reflection() {
+    let (said, _guard) = said();
+    local(async {
+        let scene = Rc::new(Scene::default());
+        scene.replies(Reply::NoReflection);
+        let (mut inquiry, _task) = scene.inquiry();
+        for port in 1..10 {
+            inquiry.instances(ports(&[port]));
+            pass(SETTLED * 4).await;
+        }
+        assert_eq!((scene.asked.get(), said("has no reflection")), (9, 1));
     })
     .await;
 }
