@@ -22,6 +22,7 @@ pub(crate) mod reader;
 mod reference;
 mod resolve;
 mod sections;
+mod target;
 mod text;
 pub(crate) mod tree;
 mod upstream;
@@ -49,6 +50,7 @@ pub use sections::{
     Advertise, AppProtocol, Authorization, DefaultAction, Drain, Identity, IdentitySource, Inbound,
     Limits, Log, LogFormat, LogLevel, Runtime, Service, Timeouts, ZONE,
 };
+pub use target::Target;
 pub use text::Expected;
 pub use upstream::{Endpoints, PathMatch, Route, RouteMatch, Upstream, Upstreams};
 use workload::Workload;

@@ -29,7 +29,7 @@ use crate::call::exchange::{Ended, Exchange, Limits};
 use crate::call::headers::{self, Asked};
 use crate::call::record::{Record, Reporter};
 use crate::call::{http1, inject, tracestate};
-use crate::config::FaultRule;
+use crate::config::{FaultRule, Target};
 use crate::fault::{Fault, Reason};
 use crate::outbound::{expired, malformed_timeout};
 use crate::telemetry::labels::Direction;
@@ -283,7 +283,8 @@ impl Inbound {
     fn fault(&self, head: &Parts) -> Option<&FaultRule> {
         let rules = self.worker.config.inbound.as_ref()?.faults.as_slice();
         let mut own = self.faults.iter().filter_map(|at| rules.get(*at));
-        own.find(|rule| rule.matches.route.covers(head))
+        let target = Target::of(head);
+        own.find(|rule| rule.matches.route.covers(&target))
     }
 
     /// Whether the peer may call; judged anew only by other intentions.

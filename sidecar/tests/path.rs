@@ -20,6 +20,7 @@ mod path {
     mod inject;
     mod rate;
     mod retries;
+    mod rules;
     mod shed;
     mod spread;
     mod trust;

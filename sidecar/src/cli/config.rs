@@ -44,7 +44,8 @@ pub(super) struct ConfigArgs {
     /// off, error, warn, info, debug or trace [log.level]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
-    /// Any other key: --set upstreams.user-service.timeout=2s; lists with commas
+    /// Any other key: --set upstreams.user-service.timeout=2s; lists with commas. Lists of tables
+    /// (route, fallback, inbound.rate, inbound.fault) can be given in the file alone
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment)]
     set: Vec<(String, String)>,
 }

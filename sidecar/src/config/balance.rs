@@ -48,7 +48,7 @@ impl HashKeys {
     /// In words, where there is no header or its name is none.
     pub(super) fn resolve(&self) -> Result<HashOn, String> {
         let Some(name) = &self.header else {
-            return Err("no header, expected hash = { header = \"x-user-id\" } or the like".into());
+            return Err("not set, expected a header's name such as \"x-user-id\"".into());
         };
         // Names that begin so are HTTP/2's own fields, and no header.
         match HeaderName::try_from(name) {
@@ -105,7 +105,7 @@ mod tests {
     fn a_hash_has_a_header_with_a_headers_name() {
         let read = |header: Option<&str>| HashKeys { header: header.map(Into::into) }.resolve();
         assert_eq!(read(Some("X-User-Id")).unwrap().header, "x-user-id");
-        assert!(read(None).unwrap_err().contains("no header"));
+        assert!(read(None).unwrap_err().contains("not set"));
         for bad in ["", "x user", ":path"] {
             assert!(read(Some(bad)).unwrap_err().contains("expected a header's name"), "{bad}");
         }

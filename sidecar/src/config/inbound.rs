@@ -122,7 +122,8 @@ impl Default for InboundFaultKeys {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct InboundMatchKeys {
-    /// The whole path: `/user.v1.UserService/ListUsers`.
+    /// The whole path: `/user.v1.UserService/ListUsers`. Other spellings of it (`//user.v1…`,
+    /// `/./user.v1…`, `/%75ser.v1…`) match, too.
     pub(super) path: Option<String>,
     /// How the path begins: `/user.v1.UserService/`.
     pub(super) prefix: Option<String>,
@@ -147,6 +148,12 @@ pub struct CallMatch {
 }
 
 impl CallMatch {
+    /// Whether every call that `other` is for matches.
+    pub(super) fn includes(&self, other: &Self) -> bool {
+        let whoever = self.caller.is_none() || self.caller == other.caller;
+        whoever && self.route.includes(&other.route)
+    }
+
     /// Whether some calls of this caller match.
     pub fn is_of(&self, caller: &SpiffeId) -> bool {
         self.caller.as_ref().is_none_or(|stated| stated.is(caller))

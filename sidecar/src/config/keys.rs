@@ -97,7 +97,7 @@ pub(super) struct InboundKeys {
     /// How many calls callers may make; all rules that match count.
     pub(super) rate: Vec<RateKeys>,
     /// So many pairs of a caller and a rule `per_caller` are told apart; what is one too many shares
-    /// a limit with its like.
+    /// a limit with its like. Not without such a rule.
     pub(super) rate_buckets: Count,
     /// Faults that calls meet on purpose; the first match wins.
     pub(super) fault: Vec<InboundFaultKeys>,
@@ -187,7 +187,8 @@ pub(super) struct UpstreamKeys {
     /// Calls to one endpoint that wait for their response head. Left out:
     /// `limits.in_flight_per_endpoint`.
     pub(super) in_flight_per_endpoint: Option<Count>,
-    /// Endpoints that this caller takes of many. Left out: `balance.subset`.
+    /// Endpoints that this caller takes of many. Left out: `balance.subset`. Not where a route
+    /// hashes.
     pub(super) subset: Option<Count>,
     /// How long a new endpoint is spared. Left out: `balance.slow_start`.
     pub(super) slow_start: Option<Timeout>,
@@ -230,7 +231,8 @@ pub(super) struct RouteKeys {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct MatchKeys {
-    /// The whole path: `/user.v1.UserService/ListUsers`.
+    /// The whole path: `/user.v1.UserService/ListUsers`. Other spellings of it (`//user.v1…`,
+    /// `/./user.v1…`, `/%75ser.v1…`) match, too.
     pub(super) path: Option<String>,
     /// How the path begins: `/user.v1.UserService/`.
     pub(super) prefix: Option<String>,

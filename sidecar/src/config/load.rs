@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::keys::Keys;
 use super::problem::{Origin, Problem, Problems};
 use super::resolve::Resolver;
-use super::tree::Node;
+use super::tree::{Node, Step};
 use super::{Config, file, reader, variables};
 
 /// Where a configuration may come from.
@@ -140,6 +140,7 @@ fn flatten(
         }
         Json::Array(list) if list.iter().any(Json::is_object) => {
             for (i, value) in list.iter().enumerate() {
+                let node = node.and_then(|node| node.at(&[Step::Index(i)]));
                 flatten(settings, format!("{key}[{i}]"), value, node);
             }
         }

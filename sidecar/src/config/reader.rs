@@ -13,6 +13,10 @@ use super::tree::{Node, Step, Value};
 
 /// More than anyone reads; past it the rest is left for the next attempt.
 const MOST: usize = 100;
+/// So many keys of a table are named where it is missing.
+const FEW: usize = 6;
+/// A variable or a flag is one text.
+const BY_FILE: &str = ", which only a file can hold";
 
 /// Everything that fits, and a line for each thing that does not.
 pub(crate) fn read<'de, T>(tree: &mut Node) -> (T, Vec<Problem>)
@@ -21,7 +25,7 @@ where
 {
     let mut problems = Vec::new();
     loop {
-        match T::deserialize(Reader { node: tree }) {
+        match T::deserialize(Reader::new(tree)) {
             Ok(keys) => return (keys, problems),
             Err(fault) => {
                 let path = fault.path();
@@ -36,9 +40,15 @@ where
 
 struct Reader<'t> {
     node: &'t Node,
+    /// It is one of a list that is written as one text.
+    is_in_text: bool,
 }
 
-impl Reader<'_> {
+impl<'t> Reader<'t> {
+    fn new(node: &'t Node) -> Self {
+        Self { node, is_in_text: false }
+    }
+
     fn expected(&self, what: &str) -> Fault {
         Fault::custom(format_args!("found {}, expected {what}", self.node.value))
     }
@@ -60,7 +70,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Value::Text(text) => visitor.visit_str(text),
             Value::Integer(number) => visitor.visit_i64(*number),
             Value::Boolean(flag) => visitor.visit_bool(*flag),
-            Value::List(list) => visitor.visit_seq(Items { rest: list.iter().enumerate() }),
+            Value::List(list) => {
+                visitor.visit_seq(Items { rest: list.iter().enumerate(), is_in_text: false })
+            }
             Value::Table(table) => visitor.visit_map(Entries { rest: table.iter(), value: None }),
             Value::Other(text) => Err(Fault::invalid_type(Unexpected::Other(text), &visitor)),
             Value::Refused => Err(self.expected("nothing")),
@@ -96,10 +108,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                     })
                     .collect();
                 visitor
-                    .visit_seq(Items { rest: items.iter().enumerate() })
+                    .visit_seq(Items { rest: items.iter().enumerate(), is_in_text: true })
                     // The items are no part of the tree: the whole value is refused.
                     .map_err(Fault::without_steps)
             }
+            Value::Table(_) => visitor.visit_seq(Lone { is_loose: self.node.is_loose() }),
             _ => Err(self.expected("a list")),
         }
     }
@@ -114,10 +127,23 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        keys: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        self.deserialize_map(visitor)
+        match (&self.node.value, keys) {
+            (Value::Table(_), _) => self.deserialize_any(visitor),
+            _ if self.is_in_text => Err(self.expected(&format!("a list of tables{BY_FILE}"))),
+            // More are a section of the file, and in the reference.
+            (_, [first, ..]) if keys.len() <= FEW => {
+                let example = format!("a table such as {{ {first} = … }}");
+                let others = match keys {
+                    [_] => String::new(),
+                    keys => format!(" (its keys: {})", keys.join(", ")),
+                };
+                Err(self.expected(&format!("{example}{others}")))
+            }
+            _ => Err(self.expected("a table")),
+        }
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -150,8 +176,48 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 }
 
+/// A table where a list is expected: what the list would hold says how it is put right.
+struct Lone {
+    is_loose: bool,
+}
+
+impl<'de> SeqAccess<'de> for Lone {
+    type Error = Fault;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Fault> {
+        seed.deserialize(self).map(Some).map_err(Fault::without_steps)
+    }
+}
+
+impl<'de> Deserializer<'de> for &mut Lone {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Fault> {
+        Err(Fault::custom("found a table, expected a list"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Fault> {
+        let how = if self.is_loose { BY_FILE } else { ": [[…]] in place of […], or [{ … }]" };
+        Err(Fault::custom(format_args!("found a table, expected a list of tables{how}")))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
 struct Items<I> {
     rest: I,
+    is_in_text: bool,
 }
 
 impl<'de, 't, I: Iterator<Item = (usize, &'t Node)>> SeqAccess<'de> for Items<I> {
@@ -165,7 +231,7 @@ impl<'de, 't, I: Iterator<Item = (usize, &'t Node)>> SeqAccess<'de> for Items<I>
         let Some((index, node)) = self.rest.find(set) else {
             return Ok(None);
         };
-        seed.deserialize(Reader { node })
+        seed.deserialize(Reader { node, is_in_text: self.is_in_text })
             .map(Some)
             .map_err(|fault| fault.under(Step::Index(index), node))
     }
@@ -197,7 +263,8 @@ impl<'de, 't, I: Iterator<Item = (&'t String, &'t Node)>> MapAccess<'de> for Ent
         let Some((key, node)) = self.value.take() else {
             return Err(Fault::custom("a value before its key"));
         };
-        seed.deserialize(Reader { node }).map_err(|fault| fault.under(Step::Key(key.clone()), node))
+        seed.deserialize(Reader::new(node))
+            .map_err(|fault| fault.under(Step::Key(key.clone()), node))
     }
 }
 

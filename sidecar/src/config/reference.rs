@@ -36,8 +36,9 @@ Made by `outrigger check --reference > sidecar/CONFIG.md` from the types; do not
 says whether they are valid and what they resolve to. Every key but `service.name` has a default. \
 Environment variables beat the file: `OUTRIGGER_`, then the key in capitals with `__` for each dot \
 and `_` for each hyphen (`OUTRIGGER_UPSTREAMS__USER_SERVICE__TIMEOUT=2s`), lists with commas. Flags \
-beat both: `--set KEY=VALUE`, and short ones for the most used (`outrigger run --help`). A key or \
-variable that is unknown is an error.
+beat both: `--set KEY=VALUE`, and short ones for the most used (`outrigger run --help`). Lists of \
+tables, here in `[[double brackets]]`, can be given in the file alone. A key or variable that is \
+unknown is an error.
 
 Durations are written `250ms`, `2s`, `5m`, `1h`, at most `24h`; sizes `512B`, `64KiB`, `1MiB`; \
 addresses are an IP address and a port, and port 0 is any free one. Paths are relative to the \

@@ -8,12 +8,13 @@ use std::time::SystemTime;
 
 use super::keys::{ConsulKeys, Keys};
 use super::problem::{Origin, Problem};
-use super::tree::Node;
-use super::{Advertise, AgentAddr, Authorization, Config, Inbound, Limits, Runtime};
+use super::tree::{Node, Value};
+use super::{Advertise, AgentAddr, Authorization, Config, Inbound, Runtime};
 
 mod calling;
 mod identity;
 mod inbound;
+mod limits;
 mod matching;
 mod ports;
 mod service;
@@ -37,7 +38,7 @@ impl Resolver<'_> {
     /// The configuration; none where a problem stands in its way.
     pub(super) fn config(&mut self, keys: &mut Keys) -> Option<Config> {
         ports::check(self, keys);
-        self.limits(&keys.limits);
+        self.limits(keys);
         self.concurrency(&mut keys.inbound.concurrency);
         let inbound = self.inbound(keys);
         let service = self.service(&mut keys.service, keys.outbound.listen.socket_addr().port());
@@ -84,6 +85,7 @@ impl Resolver<'_> {
                     "inbound.advertise",
                     "inbound.concurrency",
                     "inbound.rate",
+                    "inbound.rate_buckets",
                     "inbound.fault",
                     "service.protocol",
                 ] {
@@ -160,35 +162,6 @@ impl Resolver<'_> {
         Some(config)
     }
 
-    fn limits(&mut self, limits: &Limits) {
-        let frame = limits.frame.bytes();
-        if !(1 << 14..1 << 24).contains(&frame) {
-            let found = limits.frame;
-            self.problem(
-                "limits.frame",
-                format!(
-                    "found \"{found}\", expected \"16KiB\" or more, below \"16MiB\" (RFC 9113, 4.2)"
-                ),
-            );
-        }
-        if limits.header_list.bytes() > 1 << 20 {
-            let found = limits.header_list;
-            self.problem(
-                "limits.header_list",
-                format!("found \"{found}\", expected at most \"1MiB\""),
-            );
-        }
-        let (stream, connection) = (limits.stream_window, limits.connection_window);
-        if u64::from(connection.bytes()) < 4 * u64::from(stream.bytes()) {
-            let key = if self.is_set("limits.connection_window") {
-                "limits.connection_window"
-            } else {
-                "limits.stream_window"
-            };
-            self.problem(key, format!("a connection_window of \"{connection}\" beside a stream_window of \"{stream}\", expected at least 4 times as much, so that no stream can stall the others"));
-        }
-    }
-
     /// A path as it is written, relative to the file that it is written in.
     fn path(&self, key: &str, path: &Path) -> PathBuf {
         match self.origin(key) {
@@ -199,6 +172,11 @@ impl Resolver<'_> {
 
     fn find(&self, key: &str) -> Option<&Node> {
         self.tree.find(key.split('.'))
+    }
+
+    /// Whether a key is written with a value that is read.
+    fn is_read(&self, key: &str) -> bool {
+        self.find(key).is_some_and(|node| !matches!(node.value, Value::Refused))
     }
 
     /// Whether a key is written anywhere, even with a wrong value.

@@ -200,7 +200,7 @@ pub struct Limits {
     pub admin_connections: Count,
     /// Calls to one upstream that wait for their response head.
     pub in_flight: Count,
-    /// Calls to one endpoint that wait for their response head.
+    /// Calls to one endpoint that wait for their response head; at most `in_flight`.
     pub in_flight_per_endpoint: Count,
     /// Streams open in the whole sidecar.
     pub open_streams: Count,
@@ -208,7 +208,7 @@ pub struct Limits {
     pub kept_answers: Count,
     /// Bytes of all answers that are kept.
     pub kept_answer_bytes: Size,
-    /// A larger answer is not kept.
+    /// A larger answer is not kept; at most `kept_answer_bytes`.
     pub kept_answer: Size,
     /// Names that are watched in Consul.
     pub upstreams: Count,

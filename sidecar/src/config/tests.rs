@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod contradictions;
 mod fallback;
 mod files;
 mod inbound;
@@ -186,7 +187,13 @@ fn variables_and_flags_are_named_where_they_are_wrong() {
             ("CONSUL_HTTP_ADDR", "unix://relative"),
             ("HOME", "/"),
         ],
-        &[("service.app", "1.2.3.4:5"), ("drain.timout", "1s"), ("", "")],
+        &[
+            ("service.app", "1.2.3.4:5"),
+            ("drain.timout", "1s"),
+            ("upstreams.user-service.route", "x"),
+            ("upstreams.web.route.timeout", "1s"),
+            ("", ""),
+        ],
     );
     assert_snapshot!(wrong.unwrap_err());
 }
@@ -194,7 +201,9 @@ fn variables_and_flags_are_named_where_they_are_wrong() {
 #[test]
 fn flags_beat_variables_which_beat_the_file() {
     let file = "[service]\nname = \"file\"\nid = \"file\"\ntags = [\"file\"]\n\
-                [upstreams.user-service]\ntimeout = \"1s\"\nconnect_timeout = \"1s\"\n";
+                [upstreams.user-service]\ntimeout = \"1s\"\nconnect_timeout = \"1s\"\n\
+                [[upstreams.user-service.route]]\nmatch = { path = \"/a\" }\n\
+                [[upstreams.user-service.route]]\nhash = { header = \"x\" }\n";
     let loaded = from(
         file,
         &[
@@ -225,6 +234,10 @@ fn flags_beat_variables_which_beat_the_file() {
     assert_eq!(origin("service.id"), Some(Origin::Variable("OUTRIGGER_SERVICE__ID".into())));
     assert!(matches!(origin("service.name"), Some(Origin::File { line: Some(2), .. })));
     assert_eq!(origin("log.level"), None);
+    assert!(matches!(
+        origin("upstreams.user-service.route[1].hash.header"),
+        Some(Origin::File { line: Some(11), .. })
+    ));
 }
 
 #[test]
@@ -268,9 +281,9 @@ fn a_hash_without_its_header_or_with_a_wrong_one_is_told_with_its_line() {
     let refused = |hash: &str| {
         problems(&format!("[service]\nname = \"a\"\n[[upstreams.b.route]]\nhash = {hash}\n"))
     };
-    let told = "4: upstreams.b.route[0].hash: ";
+    let told = "4: upstreams.b.route[0].hash.header: ";
     let none = refused("{}");
-    assert!(none.contains(told) && none.contains("no header, expected hash = {"), "{none}");
+    assert!(none.contains(told) && none.contains("not set, expected a header's name"), "{none}");
     let wrong = refused("{ header = \"x user\" }");
     assert!(wrong.contains(told) && wrong.contains("found \"x user\""), "{wrong}");
 }

@@ -53,6 +53,18 @@ impl Node {
         })
     }
 
+    /// What is under a dotted key; where that is not written, what it would stand in.
+    pub(super) fn nearest(&self, key: &str) -> &Self {
+        let mut node = self;
+        for key in key.split('.') {
+            match node.find([key]) {
+                Some(below) => node = below,
+                None => break,
+            }
+        }
+        node
+    }
+
     /// What lies at a path.
     pub(super) fn at(&self, path: &[Step]) -> Option<&Self> {
         path.iter().try_fold(self, |node, step| match (&node.value, step) {

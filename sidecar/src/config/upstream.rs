@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use certs::SpiffeId;
-use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    Balance, Calling, Count, EndpointAddr, HashOn, Rung, ServiceName, UpstreamListenAddr, Wait,
+    Balance, Calling, Count, EndpointAddr, HashOn, Rung, ServiceName, Target, UpstreamListenAddr,
+    Wait,
 };
 use crate::discovery::methods::Methods;
 use crate::resilience::breaker::Trip;
@@ -98,7 +98,7 @@ pub struct Route {
 /// Which calls a route is for: all that it names must match.
 #[derive(Debug, Clone)]
 pub struct RouteMatch {
-    /// The request's path, without its query.
+    /// The request's path, without its query, as it came or in its normal form.
     pub path: PathMatch,
     /// Headers that must be there with exactly this value.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -106,20 +106,34 @@ pub struct RouteMatch {
 
 impl RouteMatch {
     /// Whether a request is one of them.
-    pub fn covers(&self, head: &Parts) -> bool {
+    pub fn covers(&self, target: &Target<'_>) -> bool {
         let path = match &self.path {
             PathMatch::Any => true,
-            PathMatch::Exact(exact) => head.uri.path() == exact,
-            PathMatch::Prefix(prefix) => head.uri.path().starts_with(prefix),
+            PathMatch::Exact(exact) => target.is_path(|path| path == exact),
+            PathMatch::Prefix(prefix) => target.is_path(|path| path.starts_with(prefix)),
         };
         let has = |(name, value): &(HeaderName, HeaderValue)| {
-            head.headers.get_all(name).iter().any(|v| v == value)
+            target.headers.get_all(name).iter().any(|v| v == value)
         };
         path && self.headers.iter().all(has)
     }
+
+    /// Whether it is for every request that `other` is for.
+    pub(super) fn includes(&self, other: &Self) -> bool {
+        let path = match (&self.path, &other.path) {
+            (PathMatch::Any, _) => true,
+            (PathMatch::Prefix(all), _) if all == "/" => true,
+            (PathMatch::Exact(one), PathMatch::Exact(other)) => one == other,
+            (PathMatch::Prefix(above), PathMatch::Exact(path) | PathMatch::Prefix(path)) => {
+                path.starts_with(above)
+            }
+            (PathMatch::Exact(_) | PathMatch::Prefix(_), _) => false,
+        };
+        path && self.headers.iter().all(|header| other.headers.contains(header))
+    }
 }
 
-/// Which paths a route is for.
+/// Which paths a route is for; each stated in its normal form, see [`Target`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathMatch {
     /// Every path.

@@ -11,7 +11,7 @@ use certs::SpiffeId;
 use http::request::Parts;
 use tokio::time::Instant;
 
-use crate::config::{Inbound, RateRule};
+use crate::config::{Inbound, RateRule, Target};
 use crate::fault::Fault;
 use crate::resilience::bucket::Bucket;
 use crate::resilience::moment::{Clock, Moment};
@@ -83,9 +83,10 @@ impl Allowance {
     /// # Errors
     /// RESOURCE_EXHAUSTED with the time until a call may come again, where one has none left.
     pub fn take(&self, head: &Parts, now: Instant) -> Result<(), Fault> {
+        let target = Target::of(head);
         let about = || {
             let rules = self.buckets.iter().map(|(at, bucket)| (&self.rates.rules[*at], bucket));
-            rules.filter(|(rule, _)| rule.matches.route.covers(head))
+            rules.filter(|(rule, _)| rule.matches.route.covers(&target))
         };
         for (taken, (rule, bucket)) in about().enumerate() {
             let Err(wait) = bucket.take(&rule.rate, self.rates.clock.moment(now)) else { continue };

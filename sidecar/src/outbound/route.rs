@@ -8,7 +8,7 @@ use http::uri::Authority;
 
 use super::method::Method;
 use crate::call::headers::{Asked, Dialect};
-use crate::config::{Calling, Route, Rung, ServiceName, Upstream};
+use crate::config::{Calling, Route, Rung, ServiceName, Target, Upstream};
 use crate::fault::{Fault, Reason};
 use crate::resilience::balance;
 use crate::resilience::idempotency::Idempotency;
@@ -122,7 +122,8 @@ pub fn fallback<'a>(upstream: &'a Upstream, head: &Parts) -> &'a [Rung] {
 
 /// The first of an upstream's routes that is for a request.
 fn find<'a>(upstream: &'a Upstream, head: &Parts) -> Option<&'a Route> {
-    upstream.routes.iter().find(|route| route.matches.covers(head))
+    let target = Target::of(head);
+    upstream.routes.iter().find(|route| route.matches.covers(&target))
 }
 
 /// How a request is sent: as its route says, else as the upstream.

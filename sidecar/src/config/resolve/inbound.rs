@@ -2,7 +2,7 @@
 //! be wrong.
 
 use super::Resolver;
-use super::matching::route_match;
+use super::matching::{route_match, unreached};
 use crate::config::inbound::{InboundFaultKeys, InboundMatchKeys, RateKeys};
 use crate::config::keys::{InboundKeys, MatchKeys};
 use crate::config::{CallMatch, Concurrency, FaultRule, RateRule};
@@ -15,21 +15,31 @@ const FAULTS: &str = "inbound.fault";
 impl Resolver<'_> {
     /// The limit of calls; a `least` that is left out is no more than `most`.
     pub(super) fn concurrency(&mut self, keys: &mut Concurrency) {
-        let Concurrency { adaptive, least, most, .. } = *keys;
-        if least <= most {
-            return;
+        const SECTION: &str = "inbound.concurrency";
+        if !keys.adaptive {
+            for key in ["least", "tolerance_percent", "slack"] {
+                let key = format!("{SECTION}.{key}");
+                if self.is_set(&key) {
+                    let message = "set beside adaptive = false, with which no limit is learned";
+                    self.problem(&key, message.into());
+                }
+            }
+            keys.least = keys.least.min(keys.most);
         }
-        let key = "inbound.concurrency.least";
-        if adaptive && self.is_set(key) {
-            let message = format!("found {least} beside a most of {most}, expected no more");
-            self.problem(key, message);
-        }
-        keys.least = most;
+        let (least, most) = (format!("{SECTION}.least"), format!("{SECTION}.most"));
+        self.within(&least, &mut keys.least, &most, keys.most);
     }
 
     /// The rates; what is wrong with one leaves it out.
     pub(super) fn rates(&mut self, keys: &InboundKeys) -> Vec<RateRule> {
-        keys.rate.iter().enumerate().filter_map(|(at, keys)| self.rate(at, keys)).collect()
+        let rates = keys.rate.iter().enumerate().filter_map(|(at, keys)| self.rate(at, keys));
+        let rates: Vec<_> = rates.collect();
+        let key = "inbound.rate_buckets";
+        if self.is_set(key) && self.is_well(RATES) && !rates.iter().any(|rate| rate.per_caller) {
+            let message = "set although no inbound.rate is per_caller, expected one that is";
+            self.problem(key, message.into());
+        }
+        rates
     }
 
     fn rate(&mut self, at: usize, keys: &RateKeys) -> Option<RateRule> {
@@ -48,7 +58,15 @@ impl Resolver<'_> {
 
     /// The faults that are injected.
     pub(super) fn faults(&mut self, keys: &InboundKeys) -> Vec<FaultRule> {
-        keys.fault.iter().enumerate().filter_map(|(at, keys)| self.fault(at, keys)).collect()
+        let faults = keys.fault.iter().enumerate().filter_map(|(at, keys)| self.fault(at, keys));
+        let faults: Vec<_> = faults.collect();
+        if self.is_well(FAULTS) {
+            for (at, first) in unreached(&faults, |a, b| a.matches.includes(&b.matches)) {
+                let message = format!("never reached, as {FAULTS}[{first}] matches all its calls");
+                self.problem_in(FAULTS, at, "", message);
+            }
+        }
+        faults
     }
 
     fn fault(&mut self, at: usize, keys: &InboundFaultKeys) -> Option<FaultRule> {
@@ -58,7 +76,7 @@ impl Resolver<'_> {
             let is_wrong = ["delay", "abort"].iter().any(|key| self.is_set_in(FAULTS, at, key));
             if !is_wrong {
                 let message = "found neither delay nor abort, expected one of them or both";
-                self.problem_in(FAULTS, at, "delay", message.into());
+                self.problem_in(FAULTS, at, "", message.into());
             }
             return None;
         }
@@ -69,7 +87,7 @@ impl Resolver<'_> {
     fn call_match(&mut self, list: &str, at: usize, keys: &InboundMatchKeys) -> CallMatch {
         let InboundMatchKeys { path, prefix, headers, caller } = keys.clone();
         let route = MatchKeys { path, prefix, headers };
-        let mut tell = |message| self.problem_in(list, at, "match", message);
+        let mut tell = |key: &str, message| self.problem_in(list, at, key, message);
         CallMatch { route: route_match(&route, &mut tell), caller }
     }
 }

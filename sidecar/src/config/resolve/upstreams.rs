@@ -11,14 +11,15 @@ use descriptors::Described;
 use fallback::Subject;
 
 use super::Resolver;
-use super::calling::{contradiction, contradictions};
-use super::matching::route_match;
+use super::calling::Said;
+use super::matching::{route_match, unreached};
 use crate::config::balance::HashKeys;
+use crate::config::calling::{BreakerKeys, HedgeKeys, RetryKeys};
 use crate::config::inbound::RouteFaultKeys;
 use crate::config::keys::{Keys, MatchKeys, RouteKeys, UpstreamKeys};
 use crate::config::{
     Balance, Calling, Endpoints, HashOn, HedgeAfter, PathMatch, Route, RouteMatch, ServiceName,
-    Upstream, Upstreams, Wait,
+    Size, Upstream, Upstreams, Wait,
 };
 use crate::resilience::breaker::Trip;
 use crate::resilience::inject::Injection;
@@ -33,15 +34,20 @@ pub(super) fn resolve(
     calling.policy.budget = keys.retry_budget.allowance(calling.policy.budget);
     let trip = keys.breaker.trip(Trip::default());
     // These have defaults, which nobody wrote.
-    let mut retry = keys.retry.clone();
+    let (mut retry, mut hedge) = (keys.retry.clone(), keys.hedge.clone());
     let mut breaker = keys.breaker.clone();
     retry.on.take_if(|_| !resolver.is_set("retry.on"));
+    // Told beside the limits.
+    retry.body = None;
     retry.backoff.take_if(|_| !resolver.is_set("retry.backoff"));
     retry.backoff_max.take_if(|_| !resolver.is_set("retry.backoff_max"));
+    hedge.attempts.take_if(|_| !resolver.is_set("hedge.attempts"));
     breaker.rest.take_if(|_| !resolver.is_set("breaker.rest"));
     breaker.rest_max.take_if(|_| !resolver.is_set("breaker.rest_max"));
-    let told = contradictions(&retry, &keys.hedge, &calling);
-    for (key, message) in told.into_iter().chain(contradiction(&breaker, &trip)) {
+    let kept_requests = keys.limits.kept_requests;
+    let breaker = Some((&breaker, &trip));
+    let said = Said { retry: &retry, hedge: &hedge, breaker, kept_requests };
+    for (key, message) in said.contradictions(&calling) {
         resolver.problem(key, message);
     }
     let other = Upstream {
@@ -60,8 +66,8 @@ pub(super) fn resolve(
         .upstreams
         .iter()
         .map(|(name, section)| {
-            let mut section =
-                Section { resolver, name, keys: section, consul: keys.consul.enabled, own };
+            let consul = keys.consul.enabled;
+            let mut section = Section { resolver, name, keys: section, consul, own, kept_requests };
             (name.clone(), Arc::new(section.upstream(&other)))
         })
         .collect();
@@ -74,6 +80,7 @@ struct Section<'s, 't> {
     keys: &'s UpstreamKeys,
     consul: bool,
     own: Option<&'s SpiffeId>,
+    kept_requests: Size,
 }
 
 impl Section<'_, '_> {
@@ -84,30 +91,37 @@ impl Section<'_, '_> {
         calling.timeout = keys.timeout.unwrap_or(calling.timeout);
         calling.policy.budget = keys.retry_budget.allowance(calling.policy.budget);
         let trip = keys.breaker.trip(other.trip);
-        let told = contradictions(&keys.retry, &keys.hedge, &calling);
-        for (key, message) in told.into_iter().chain(contradiction(&keys.breaker, &trip)) {
+        let breaker = Some((&keys.breaker, &trip));
+        let said = self.said(&keys.retry, &keys.hedge, breaker);
+        for (key, message) in said.contradictions(&calling) {
             self.problem(key, message);
         }
+        if keys.subset.is_some() && keys.route.iter().any(|route| route.hash.is_some()) {
+            let message = "set although a route has a hash, by which calls go to all endpoints";
+            self.problem("subset", message.into());
+        }
+        let in_flight = keys.in_flight.unwrap_or(other.in_flight);
+        let mut in_flight_per_endpoint =
+            keys.in_flight_per_endpoint.unwrap_or(other.in_flight_per_endpoint);
+        let (part, whole) = (self.key("in_flight_per_endpoint"), self.key("in_flight"));
+        self.resolver.within(&part, &mut in_flight_per_endpoint, &whole, in_flight);
+        let routes = keys.route.iter().enumerate();
+        let routes = routes.map(|(at, route)| self.route(at, route, &calling, described.as_ref()));
+        let routes: Vec<_> = routes.collect();
+        self.reached(&routes);
         Upstream {
             listen: keys.listen,
             endpoints: self.endpoints(),
             trip,
             connect_timeout: keys.connect_timeout.unwrap_or(other.connect_timeout),
-            in_flight: keys.in_flight.unwrap_or(other.in_flight),
-            in_flight_per_endpoint: keys
-                .in_flight_per_endpoint
-                .unwrap_or(other.in_flight_per_endpoint),
+            in_flight,
+            in_flight_per_endpoint,
             balance: Balance {
                 subset: keys.subset.unwrap_or(other.balance.subset),
                 slow_start: keys.slow_start.unwrap_or(other.balance.slow_start),
             },
             methods: described.as_ref().map(|described| described.methods.clone()),
-            routes: keys
-                .route
-                .iter()
-                .enumerate()
-                .map(|(at, route)| self.route(at, route, &calling, described.as_ref()))
-                .collect(),
+            routes,
             calling,
         }
     }
@@ -137,15 +151,36 @@ impl Section<'_, '_> {
         {
             self.route_problem(at, key, "set for methods that may not be idempotent, expected retry.idempotent = true beside it: they may then be called twice with the effect of once".into());
         }
-        for (key, message) in contradictions(&keys.retry, &keys.hedge, &calling) {
+        for (key, message) in self.said(&keys.retry, &keys.hedge, None).contradictions(&calling) {
             self.route_problem(at, key, message);
         }
         let hash = self.hash(at, keys.hash.as_ref());
         let fault = keys.fault.as_ref().and_then(|keys| self.fault(at, keys));
-        let is_idempotent = calling.is_idempotent == Some(true);
+        let is_idempotent = calling.is_idempotent;
         let subject = Subject { at, path: &matches.path, described, is_idempotent };
         let fallback = self.ladder(&keys.fallback, &subject);
         Route { matches, calling, fault, hash, fallback }
+    }
+
+    fn said<'k>(
+        &self,
+        retry: &'k RetryKeys,
+        hedge: &'k HedgeKeys,
+        breaker: Option<(&'k BreakerKeys, &'k Trip)>,
+    ) -> Said<'k> {
+        Said { retry, hedge, breaker, kept_requests: self.kept_requests }
+    }
+
+    /// Tells of routes that no call comes to.
+    fn reached(&mut self, routes: &[Route]) {
+        let list = self.key("route");
+        if !self.resolver.is_well(&list) {
+            return;
+        }
+        for (at, first) in unreached(routes, |a, b| a.matches.includes(&b.matches)) {
+            let message = format!("never reached, as {list}[{first}] matches all its calls");
+            self.route_problem(at, "", message);
+        }
     }
 
     fn fault(&mut self, at: usize, keys: &RouteFaultKeys) -> Option<Injection> {
@@ -215,12 +250,20 @@ impl Section<'_, '_> {
     }
 
     fn hash(&mut self, at: usize, keys: Option<&HashKeys>) -> Option<HashOn> {
-        let resolved = keys?.resolve();
-        resolved.map_err(|message| self.route_problem(at, "hash", message)).ok()
+        const HEADER: &str = "hash.header";
+        match keys?.resolve() {
+            Ok(hash) => Some(hash),
+            // What is wrong with it was told.
+            Err(_) if self.resolver.is_refused_in(&self.key("route"), at, HEADER) => None,
+            Err(message) => {
+                self.route_problem(at, HEADER, message);
+                None
+            }
+        }
     }
 
     fn matches(&mut self, at: usize, keys: &MatchKeys) -> RouteMatch {
-        route_match(keys, &mut |message| self.route_problem(at, "match", message))
+        route_match(keys, &mut |key, message| self.route_problem(at, key, message))
     }
 
     /// A problem with a key of one route, at that key's own line.

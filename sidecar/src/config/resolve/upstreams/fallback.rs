@@ -21,8 +21,8 @@ pub(super) struct Subject<'r> {
     pub(super) at: usize,
     pub(super) path: &'r PathMatch,
     pub(super) described: Option<&'r Described>,
-    /// The route says itself that its methods are idempotent.
-    pub(super) is_idempotent: bool,
+    /// Whether its methods are idempotent, where the config says it.
+    pub(super) is_idempotent: Option<bool>,
 }
 
 impl Section<'_, '_> {
@@ -137,6 +137,12 @@ fn rung(keys: &RungKeys, subject: &Subject<'_>) -> Result<Rung, (&'static str, S
 
 /// Good answers are kept of methods that may be called twice, and of one message alone.
 fn check_stale(subject: &Subject<'_>) -> Result<(), String> {
+    if subject.is_idempotent == Some(false) {
+        return Err("set although retry.idempotent is false, with which no answer is kept, \
+                    expected true there, or another step"
+            .to_owned());
+    }
+    let is_idempotent = subject.is_idempotent.is_some();
     let prefix = match subject.path {
         PathMatch::Exact(path) => {
             let Some(described) = subject.described else { return Ok(()) };
@@ -144,7 +150,7 @@ fn check_stale(subject: &Subject<'_>) -> Result<(), String> {
             if method.is_server_streaming() {
                 return Err(format!("{path} answers with a stream, of which nothing is kept"));
             }
-            if !subject.is_idempotent && !described.methods.is_idempotent(path) {
+            if !is_idempotent && !described.methods.is_idempotent(path) {
                 return Err(format!(
                     "{path} is not idempotent by its descriptor, expected retry.idempotent = true \
                      beside it, or another step"
@@ -156,7 +162,7 @@ fn check_stale(subject: &Subject<'_>) -> Result<(), String> {
         PathMatch::Any => "/",
     };
     match subject.described {
-        _ if subject.is_idempotent => Ok(()),
+        _ if is_idempotent => Ok(()),
         Some(described) if described.keeps_any(prefix) => Ok(()),
         Some(_) => Err(format!(
             "no method below \"{prefix}\" is idempotent by its descriptor and answers with one \
