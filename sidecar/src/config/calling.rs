@@ -37,7 +37,7 @@ pub struct Calling {
 /// When an idempotent call that waits is sent to a second endpoint, the first answer to count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hedge {
-    /// After which time; none: nobody has said, and only of methods without side effects is a
+    /// After which time; none: nobody has said, and only of methods that are declared idempotent is a
     /// [stalled](HedgeAfter::Stalled) call sent twice.
     pub after: Option<HedgeAfter>,
     /// How many may be under way at a time, the first one counted.
@@ -223,8 +223,8 @@ impl RetryKeys {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct HedgeKeys {
     /// After this time; `p95`: what 95 of a hundred calls of the method take; `stalled`: three times
-    /// that, and at least 50 ms; `never`. Set, it is for all idempotent methods; left out at all
-    /// levels: `stalled`, for methods without side effects alone.
+    /// that, and at least 50 ms; `never`. Left out at all levels: `stalled`, but not for PUT and
+    /// DELETE of which no route says `idempotent = true`.
     pub(super) after: Option<HedgeAfter>,
     /// How often a call may be sent for this, the first time counted.
     pub(super) attempts: Option<Attempts>,

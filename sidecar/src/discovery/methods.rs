@@ -1,13 +1,13 @@
-//! Which methods of an upstream may be called twice with the effect of once, and which change nothing
-//! at all, as its descriptors say (`idempotency_level`): pure.
+//! Which methods of an upstream may be called twice with the effect of once, as its descriptors
+//! say (`idempotency_level`): pure.
 //!
-//! A method that nothing is said of is neither. What is read comes from other processes, so
+//! A method that nothing is said of is not idempotent. What is read comes from other processes, so
 //! what is kept of it is bounded, and of a file nothing is decoded but what is asked for.
 
 mod ask;
 pub mod inquiry;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use prost::{DecodeError, Message};
 
@@ -23,19 +23,19 @@ const LONGEST: usize = 1024;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Methods {
     /// `/pkg.Service/Method`.
-    idempotent: BTreeMap<Box<str>, Idempotency>,
+    idempotent: BTreeSet<Box<str>>,
     bytes: usize,
 }
 
 impl Methods {
     /// What becomes of a call of this path that is made twice.
     pub fn idempotency(&self, path: &str) -> Idempotency {
-        self.idempotent.get(path).copied().unwrap_or_default()
+        if self.is_idempotent(path) { Idempotency::Declared } else { Idempotency::Unknown }
     }
 
     /// Whether a call of this path may be sent twice.
     pub fn is_idempotent(&self, path: &str) -> bool {
-        self.idempotency(path).may_repeat()
+        self.idempotent.contains(path)
     }
 
     /// How many may be.
@@ -73,27 +73,19 @@ impl Methods {
         for service in &file.services {
             for method in &service.methods {
                 let level = method.options.as_ref().and_then(|options| options.idempotency_level);
-                let level = match level {
-                    Some(NO_SIDE_EFFECTS) => Idempotency::Safe,
-                    Some(IDEMPOTENT) => Idempotency::Idempotent,
-                    _ => continue,
-                };
+                if !matches!(level, Some(NO_SIDE_EFFECTS | IDEMPOTENT)) {
+                    continue;
+                }
                 if let Some(path) = path(&file.package, &service.name, &method.name) {
-                    self.keep(path, level);
+                    self.keep(path);
                 }
             }
         }
     }
 
-    fn keep(&mut self, path: String, level: Idempotency) {
-        if let Some(known) = self.idempotent.get_mut(path.as_str()) {
-            // Said twice: the lesser of both is true of either.
-            *known = level.min(*known);
-            return;
-        }
+    fn keep(&mut self, path: String) {
         let bytes = self.bytes + path.len();
-        if bytes <= MOST_BYTES {
-            self.idempotent.insert(path.into(), level);
+        if bytes <= MOST_BYTES && self.idempotent.insert(path.into()) {
             self.bytes = bytes;
         }
     }

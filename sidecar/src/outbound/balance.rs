@@ -3,9 +3,7 @@
 //! Two are drawn by weight and the better is taken (P2C): the one whose answer is expected sooner,
 //! by its peak EWMA and the calls that it has in flight for its weight. Before that comes an endpoint
 //! whose breaker waits for a probe, then the one that a hash points to; the own zone comes before
-//! others while it can take what comes ([`Zones`]). What one choice looks at does not grow with the number of endpoints.
-//!
-//! [`Zones`]: crate::resilience::balance::zones::Zones
+//! others while it can take what comes. What one choice looks at does not grow with their number.
 
 mod again;
 mod members;

@@ -55,12 +55,12 @@ impl Method {
     }
 
     /// After which time a call that waits is sent to a second endpoint. Where nobody has asked for
-    /// it, only a call that changes nothing is: a process that hung may run it late.
+    /// it, only one that is declared to bear it is: a process that hung may run it late.
     pub fn hedge_after(&self, hedge: Hedge, idempotency: Idempotency) -> Option<Duration> {
         let after = match (hedge.after, idempotency) {
-            (_, Idempotency::Unknown) | (None, Idempotency::Idempotent) => return None,
-            (None, Idempotency::Safe) => HedgeAfter::Stalled,
-            (Some(after), Idempotency::Idempotent | Idempotency::Safe) => after,
+            (_, Idempotency::Unknown) | (None, Idempotency::ByVerb) => return None,
+            (None, Idempotency::Declared) => HedgeAfter::Stalled,
+            (Some(after), Idempotency::ByVerb | Idempotency::Declared) => after,
         };
         if hedge.attempts.get() < 2 {
             return None;

@@ -9,28 +9,29 @@ pub enum Idempotency {
     /// Nothing: twice may be once too often.
     #[default]
     Unknown,
-    /// Twice in a row has the effect of once. Not so where another call came between: an old write
-    /// that runs late undoes a newer one.
-    Idempotent,
-    /// It changes nothing, whenever it runs.
-    Safe,
+    /// HTTP says of its verb that twice in a row has the effect of once (PUT, DELETE). Nobody said it
+    /// of this method, where another call may come between: an old write that runs late undoes a
+    /// newer one.
+    ByVerb,
+    /// Who wrote its proto or its route says that it may be made twice, or its verb that it changes
+    /// nothing.
+    Declared,
 }
 
 impl Idempotency {
     /// What HTTP says of its methods (RFC 9110, 9.2.1 and 9.2.2).
     pub fn of_http(method: &Method) -> Self {
         match (method.is_safe(), method.is_idempotent()) {
-            (true, _) => Self::Safe,
-            (false, true) => Self::Idempotent,
+            (true, _) => Self::Declared,
+            (false, true) => Self::ByVerb,
             (false, false) => Self::Unknown,
         }
     }
 
-    /// What it is where the config says, or does not, that calls may be repeated. That they may does
-    /// not say that they change nothing.
+    /// What it is where the config says, or does not, that calls may be repeated.
     pub fn told(self, may_repeat: Option<bool>) -> Self {
         match may_repeat {
-            Some(true) => self.max(Self::Idempotent),
+            Some(true) => Self::Declared,
             Some(false) => Self::Unknown,
             None => self,
         }
@@ -38,7 +39,7 @@ impl Idempotency {
 
     /// Whether a call may be made twice with the effect of once.
     pub fn may_repeat(self) -> bool {
-        self >= Self::Idempotent
+        self >= Self::ByVerb
     }
 }
 
@@ -49,8 +50,11 @@ mod tests {
     #[test]
     fn http_methods_are_what_their_rfc_says() {
         for (methods, expected) in [
-            (&[Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE][..], Idempotency::Safe),
-            (&[Method::PUT, Method::DELETE], Idempotency::Idempotent),
+            (
+                &[Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE][..],
+                Idempotency::Declared,
+            ),
+            (&[Method::PUT, Method::DELETE], Idempotency::ByVerb),
             (&[Method::POST, Method::PATCH, Method::CONNECT], Idempotency::Unknown),
         ] {
             for method in methods {
@@ -60,15 +64,15 @@ mod tests {
     }
 
     #[test]
-    fn a_config_lets_calls_be_repeated_or_forbids_it_and_makes_none_safe() {
-        use Idempotency::{Idempotent, Safe, Unknown};
+    fn a_config_lets_calls_be_repeated_or_forbids_it() {
+        use Idempotency::{ByVerb, Declared, Unknown};
         for (known, told, expected) in [
             (Unknown, None, Unknown),
-            (Unknown, Some(true), Idempotent),
-            (Idempotent, Some(true), Idempotent),
-            (Safe, Some(true), Safe),
-            (Safe, None, Safe),
-            (Safe, Some(false), Unknown),
+            (ByVerb, None, ByVerb),
+            (Declared, None, Declared),
+            (Unknown, Some(true), Declared),
+            (ByVerb, Some(true), Declared),
+            (Declared, Some(false), Unknown),
         ] {
             assert_eq!(known.told(told), expected, "{known:?}, {told:?}");
         }

@@ -109,8 +109,8 @@ fn one_dead_endpoint_of_three_costs_no_calls() {
         let dead = [
             (Behaviour::Refuses(Duration::from_millis(1)), Idempotency::Unknown),
             (Behaviour::Refuses(secs(1)), Idempotency::Unknown),
-            (Behaviour::Resets, Idempotency::Idempotent),
-            (Behaviour::Fails, Idempotency::Idempotent),
+            (Behaviour::Resets, Idempotency::Declared),
+            (Behaviour::Fails, Idempotency::Declared),
         ];
         for (dead, idempotency) in dead {
             let mut world = World::new(load, 3, move |endpoint, now| match endpoint {

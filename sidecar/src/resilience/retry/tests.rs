@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 const CALL: Call =
-    Call { idempotency: Idempotency::Idempotent, is_retry_already: false, deadline: None };
+    Call { idempotency: Idempotency::ByVerb, is_retry_already: false, deadline: None };
 const FAILED: Attempt =
     Attempt { sent: 1, failure: Failure::Reset, pushback: None, can_be_replayed: true };
 
@@ -28,10 +28,10 @@ fn stopped(call: Call, attempt: Attempt) -> Option<Why> {
 #[test]
 fn a_call_that_may_have_been_seen_is_sent_again_only_where_it_is_idempotent() {
     let other = Call { idempotency: Idempotency::Unknown, ..CALL };
-    let safe = Call { idempotency: Idempotency::Safe, ..CALL };
+    let declared = Call { idempotency: Idempotency::Declared, ..CALL };
     for failure in [Failure::Reset, Failure::Answered(Code::Unavailable)] {
         assert_eq!(stopped(CALL, Attempt { failure, ..FAILED }), None);
-        assert_eq!(stopped(safe, Attempt { failure, ..FAILED }), None);
+        assert_eq!(stopped(declared, Attempt { failure, ..FAILED }), None);
         assert_eq!(stopped(other, Attempt { failure, ..FAILED }), Some(Why::NotIdempotent));
     }
     assert_eq!(stopped(other, Attempt { failure: Failure::Undelivered, ..FAILED }), None);
@@ -108,8 +108,8 @@ fn pushbacks() -> impl Strategy<Value = Option<Pushback>> {
 }
 
 fn levels() -> impl Strategy<Value = Idempotency> {
-    use Idempotency::{Idempotent, Safe, Unknown};
-    prop::sample::select(vec![Unknown, Idempotent, Safe])
+    use Idempotency::{ByVerb, Declared, Unknown};
+    prop::sample::select(vec![Unknown, ByVerb, Declared])
 }
 
 proptest! {

@@ -135,7 +135,7 @@ impl World {
             load,
             behaviour: Box::new(behaviour),
             trip: Trip::default(),
-            idempotency: Idempotency::Idempotent,
+            idempotency: Idempotency::Declared,
             policy: Policy::default(),
             callers: (0..load.callers).map(|_| caller()).collect(),
             events: BTreeMap::new(),

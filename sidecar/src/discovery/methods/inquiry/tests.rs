@@ -9,7 +9,6 @@ use tracing::Level;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::*;
-use crate::resilience::idempotency::Idempotency;
 
 /// An upstream with a script, and what was asked and told.
 #[derive(Default)]
@@ -44,7 +43,7 @@ impl Scene {
 
 fn one(name: &str) -> Methods {
     let mut methods = Methods::default();
-    methods.keep(format!("/p.S/{name}"), Idempotency::Safe);
+    methods.keep(format!("/p.S/{name}"));
     methods
 }
 
