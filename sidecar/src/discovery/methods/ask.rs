@@ -22,7 +22,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 use super::Methods;
 
 /// For all that is asked of one upstream at a time.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
 
 /// Services of one upstream whose methods are asked for.
 const SERVICES: usize = 64;
@@ -48,16 +48,20 @@ pub(super) enum Reply {
 }
 
 /// Asks `upstream` once, by way of the port that `outbound` is.
-pub(super) async fn ask(outbound: SocketAddr, upstream: &str) -> Reply {
-    match timeout(LIMIT, by_any_version(outbound, upstream)).await {
+pub(super) async fn ask(outbound: SocketAddr, upstream: &str, within: Duration) -> Reply {
+    match timeout(within, by_any_version(outbound, upstream, within)).await {
         Ok(Ok(methods)) => Reply::Known(methods),
         Ok(Err(status)) if status.code() == Code::Unimplemented => Reply::NoReflection,
         Ok(Err(status)) => Reply::Failed(format!("{:?}: {}", status.code(), status.message())),
-        Err(_) => Reply::Failed(format!("no answer within {LIMIT:?}")),
+        Err(_) => Reply::Failed(format!("no answer within {within:?}")),
     }
 }
 
-async fn by_any_version(outbound: SocketAddr, upstream: &str) -> Result<Methods, Status> {
+async fn by_any_version(
+    outbound: SocketAddr,
+    upstream: &str,
+    within: Duration,
+) -> Result<Methods, Status> {
     let unusable = |e: &dyn std::fmt::Display| Status::internal(e.to_string());
     let origin: Uri = format!("http://{upstream}").parse().map_err(|e| unusable(&e))?;
     let endpoint = Endpoint::from_shared(format!("http://{outbound}")).map_err(|e| unusable(&e))?;
@@ -65,7 +69,7 @@ async fn by_any_version(outbound: SocketAddr, upstream: &str) -> Result<Methods,
     let channel = channel.map_err(|e| Status::unavailable(e.to_string()))?;
     let mut unimplemented = Status::unimplemented("");
     for version in VERSIONS {
-        let mut reflection = Reflection { channel: channel.clone(), version };
+        let mut reflection = Reflection { channel: channel.clone(), version, within };
         match reflection.methods().await {
             Err(status) if status.code() == Code::Unimplemented => unimplemented = status,
             answer => return answer,
@@ -77,6 +81,7 @@ async fn by_any_version(outbound: SocketAddr, upstream: &str) -> Result<Methods,
 struct Reflection {
     channel: Channel,
     version: &'static str,
+    within: Duration,
 }
 
 impl Reflection {
@@ -123,7 +128,7 @@ impl Reflection {
             ..ServerReflectionRequest::default()
         });
         let mut request = Request::new(stream::iter(questions.collect::<Vec<_>>()));
-        request.set_timeout(LIMIT);
+        request.set_timeout(self.within);
         let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(LARGEST);
         grpc.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
         let codec = ProstCodec::<ServerReflectionRequest, ServerReflectionResponse>::default();

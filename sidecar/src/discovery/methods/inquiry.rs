@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::Methods;
-use super::ask::{Reply, ask};
+use super::ask::{LIMIT, Reply, ask};
 use crate::config::ServiceName;
 use crate::worker::fleet::Fleet;
 
@@ -60,7 +60,7 @@ impl Inquirer {
                 let Ok(_place) = inquirer.places.acquire().await else {
                     return Reply::NoReflection;
                 };
-                ask(inquirer.outbound, &name).await
+                ask(inquirer.outbound, &name, LIMIT).await
             }
         };
         let (fleet, of) = (self.fleet.clone(), name.clone());

@@ -15,6 +15,9 @@ use tonic_reflection::server::Builder;
 
 use super::*;
 
+/// Longer than a starved machine takes: nothing here is about time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A server on loopback, for as long as this is kept.
 struct Served {
     address: SocketAddr,
@@ -49,21 +52,21 @@ fn all() -> Reply {
 async fn a_tonic_service_with_reflection_tells_its_methods() {
     let server = Server::builder().add_service(ours().build_v1().unwrap());
     let served = Served::new(server).await;
-    assert_eq!(ask(served.address, "user-service").await, all());
+    assert_eq!(ask(served.address, "user-service", PATIENCE).await, all());
 }
 
 #[tokio::test]
 async fn a_server_that_knows_the_older_reflection_alone_tells_them_too() {
     let server = Server::builder().add_service(ours().build_v1alpha().unwrap());
     let served = Served::new(server).await;
-    assert_eq!(ask(served.address, "user-service").await, all());
+    assert_eq!(ask(served.address, "user-service", PATIENCE).await, all());
 }
 
 #[tokio::test]
 async fn a_server_without_reflection_says_so() {
     let (_, health) = tonic_health::server::health_reporter();
     let served = Served::new(Server::builder().add_service(health)).await;
-    assert_eq!(ask(served.address, "user-service").await, Reply::NoReflection);
+    assert_eq!(ask(served.address, "user-service", PATIENCE).await, Reply::NoReflection);
 }
 
 #[tokio::test]
@@ -72,7 +75,9 @@ async fn where_nobody_listens_the_question_fails_and_may_be_asked_again() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         listener.local_addr().unwrap()
     };
-    let Reply::Failed(why) = ask(address, "user-service").await else { panic!("it answered") };
+    let Reply::Failed(why) = ask(address, "user-service", PATIENCE).await else {
+        panic!("it answered")
+    };
     assert!(why.starts_with("Unavailable"), "{why}");
 }
 
@@ -144,10 +149,10 @@ async fn a_server_that_means_harm_is_asked_within_bounds() {
     ] {
         let served =
             Served::new(Server::builder().add_service(ServerReflectionServer::new(odd))).await;
-        assert_eq!(ask(served.address, "user-service").await, expected);
+        assert_eq!(ask(served.address, "user-service", PATIENCE).await, expected);
     }
     let garbage = ServerReflectionServer::new(Odd::Garbage);
     let served = Served::new(Server::builder().add_service(garbage)).await;
-    let Reply::Failed(why) = ask(served.address, "user-service").await else { panic!() };
+    let Reply::Failed(why) = ask(served.address, "user-service", PATIENCE).await else { panic!() };
     assert!(why.starts_with("DataLoss: a descriptor is none"), "{why}");
 }
