@@ -32,13 +32,14 @@ use crate::call::{http1, inject, tracestate};
 use crate::config::{FaultRule, Target};
 use crate::fault::{Fault, Reason};
 use crate::outbound::{expired, malformed_timeout};
-use crate::telemetry::labels::Direction;
+use crate::telemetry::labels::{Direction, Shed};
 use crate::telemetry::metrics::{AtHand, CallSeries};
 use crate::transport::ahead::Ahead;
 use crate::transport::io::{Io, Protocol};
 use crate::worker::Worker;
 use crate::worker::door::{Door, Guest};
 use crate::worker::serve;
+use admission::Asking;
 use authorize::Intentions;
 use rate::Allowance;
 
@@ -202,7 +203,8 @@ impl Inbound {
         let Call { head, control: Some(control), .. } = &mut *call else {
             return Err(Ended::CallerGone);
         };
-        control.hold(worker.admit_stream()?);
+        let stream = worker.admit_stream().inspect_err(|_| worker.shard.shed(Shed::OpenStreams));
+        control.hold(stream?);
         // First, as what a `connection` header names is taken off.
         http1::to_h2(head)?;
         if asked.has_reserved {
@@ -226,7 +228,7 @@ impl Inbound {
         let _ = record.set(Record::begin(series, begin));
         allowed?;
         headers::check_size(asked.size, worker.header_list())?;
-        self.allowance.take(head, begin)?;
+        self.allowance.take(head, begin).inspect_err(|_| worker.shard.shed(Shed::Rate))?;
 
         let deadline = match timeout {
             Timeout::None => None,
@@ -236,6 +238,7 @@ impl Inbound {
             }
             Timeout::After(left) => begin.checked_add(left),
         };
+        let attempt = attempt(&head);
         if let Some(at) = deadline {
             let now = Instant::now();
             deadline::write(&mut head.headers, at, now);
@@ -247,7 +250,8 @@ impl Inbound {
         }
         let mut begin = begin;
         if let Some(fault) = self.fault(head) {
-            let mut injected = Box::pin(inject::apply(&fault.injection, INJECTED_BY));
+            let count = |kind| worker.shard.injected(Direction::Inbound, kind);
+            let mut injected = Box::pin(inject::apply(&fault.injection, INJECTED_BY, count));
             let injected = control.until(deadline, injected.as_mut()).await?;
             if injected.ok_or_else(|| expired("in an injected delay"))?? {
                 begin = Instant::now();
@@ -255,10 +259,15 @@ impl Inbound {
         }
         let app = worker.app()?;
         let place = {
-            let entering = pin!(worker.admission.enter(head.uri.path(), begin));
+            let method = head.uri.path();
+            let asking = Asking { method, deadline, is_repeated: asked.attempts > 0 };
+            let entering = pin!(worker.admission.enter(asking, begin));
             control.until(deadline, entering).await?
         };
-        let place = place.ok_or_else(|| expired("while the app had no room for the call"))??;
+        let place = place.ok_or_else(|| {
+            worker.shard.shed(Shed::Deadline);
+            expired("while the app had no room for the call")
+        })??;
         let now = place.begin();
         let sent = {
             let Call { head, body, control: Some(control) } = &mut *call else {
@@ -267,7 +276,12 @@ impl Inbound {
             let sending = pin!(app.send(head, body, place, now));
             control.until(deadline, sending).await?
         };
-        let (answer, upload) = sent.ok_or_else(|| expired("before the app could be reached"))??;
+        let sent = sent.ok_or_else(|| expired("before the app could be reached"))?;
+        let (answer, upload) = sent.inspect_err(|fault| {
+            if fault.reason == Reason::Overloaded {
+                worker.shard.shed(Shed::Connections);
+            }
+        })?;
         let limits = Limits {
             deadline,
             response: None,

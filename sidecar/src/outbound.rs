@@ -185,7 +185,8 @@ impl Outbound {
             state.used.store(true, Ordering::Relaxed);
         }
         if let Some(injection) = route::fault(&upstream.config, &going.call.head) {
-            let mut injected = Box::pin(inject::apply(injection, INJECTED_BY));
+            let count = |kind| worker.shard.injected(Direction::Outbound, kind);
+            let mut injected = Box::pin(inject::apply(injection, INJECTED_BY, count));
             going.until(deadline, &upstream.name, injected.as_mut()).await??;
             now = Instant::now();
         }

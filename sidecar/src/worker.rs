@@ -141,7 +141,11 @@ impl Worker {
         });
         let concurrency = config.inbound.as_ref().map(|inbound| inbound.concurrency.clone());
         let gate = || Arc::new(Gate::new(&concurrency.unwrap_or_default()));
-        let admission = Admission::new(shared.gate.get_or_init(gate).clone());
+        let gate = shared.gate.get_or_init(gate);
+        if app.is_some() {
+            shard.before_app(gate);
+        }
+        let admission = Admission::new(gate.clone(), shard.clone());
         let rates = || Arc::new(Rates::new(config.inbound.as_ref()));
         let rates = shared.rates.get_or_init(rates).clone();
         let handshakes = Semaphore::new(limits.handshakes.get());

@@ -2,7 +2,6 @@
 //!
 //! Dropping it ends the call at the callee at once: h2 sends RST_STREAM(CANCEL).
 
-use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,7 +18,7 @@ use super::headers;
 use crate::fault::{Fault, Reason};
 use crate::outbound::endpoint::Sent;
 use crate::resilience::outcome::Outcome;
-use crate::transport::body::{Body, BodyError, Kept};
+use crate::transport::body::{Body, BodyError, Kept, Pulling};
 use crate::transport::pool::Lease;
 use crate::transport::pump::{End, Pump};
 
@@ -29,8 +28,8 @@ type H1Response = Pin<Box<dyn Future<Output = hyper::Result<http::Response<Incom
 pub enum Answer {
     /// An HTTP/2 stream, and its place on the connection.
     H2(ResponseFuture, Lease),
-    /// An HTTP/1.1 connection, and the pieces of the request that went on it.
-    H1(H1Response, Rc<Cell<u64>>),
+    /// An HTTP/1.1 connection, and how far the request is that goes on it.
+    H1(H1Response, Rc<Pulling>),
     /// Nowhere: the call was answered without a callee.
     None,
 }
@@ -100,7 +99,7 @@ impl Attempt {
     /// Grows with whatever of the request went up.
     pub fn moved(&self) -> u64 {
         match &self.answer {
-            Answer::H1(_, up) => self.moved + up.get(),
+            Answer::H1(_, up) => self.moved + up.pieces(),
             Answer::H2(..) | Answer::None => self.moved,
         }
     }
@@ -120,6 +119,7 @@ impl Attempt {
         self.moved += moved;
         if let (Answer::H2(_, lease), false) = (&mut self.answer, self.has_head) {
             lease.owe(moved as usize);
+            lease.uploads(polled.is_pending() && !upload.is_stalled());
         }
         match polled {
             Poll::Pending => {}

@@ -19,8 +19,11 @@ use tokio::time::Instant;
 use self::queue::{Queue, Waiting};
 use crate::config::Concurrency;
 use crate::fault::{Fault, Reason};
-use crate::resilience::gradient::{Bounds, Gradient};
+use crate::resilience::gradient::{self, Bounds, Gradient, Turn};
 use crate::resilience::moment::Clock;
+use crate::telemetry::labels::Shed;
+use crate::telemetry::metrics::Shard;
+use crate::transport::body::Pulling;
 
 /// While few calls are in flight, one of so many is measured; a power of two.
 const SAMPLED: u32 = 8;
@@ -59,8 +62,14 @@ impl Gate {
         }
     }
 
-    fn limit(&self) -> u32 {
+    /// So many calls may be in flight now.
+    pub fn limit(&self) -> u32 {
         self.learned.as_ref().map_or(self.most, Gradient::limit)
+    }
+
+    /// How many calls wait for a place.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
     }
 
     /// How many are in flight, itself counted; none at the limit.
@@ -70,7 +79,11 @@ impl Gate {
         // In one order with the queue's own count: of one that leaves and one that comes to wait,
         // one sees the other.
         let before = self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
-        before.ok().map(|before| before + 1)
+        let in_flight = before.ok()? + 1;
+        if let Some(learned) = &self.learned {
+            learned.entered(in_flight);
+        }
+        Some(in_flight)
     }
 
     fn leave(&self) {
@@ -85,36 +98,53 @@ impl Gate {
 #[derive(Debug)]
 pub struct Admission {
     gate: Arc<Gate>,
+    shard: Rc<Shard>,
     calls: Cell<u32>,
+    /// Answers that the gate was not told of yet.
+    answers: Cell<u32>,
+}
+
+/// What a place is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// Its path.
+    pub method: &'a str,
+    /// When its caller gives up.
+    pub deadline: Option<Instant>,
+    /// Whether it is sent again, or to a second instance, as the caller's side says.
+    pub is_repeated: bool,
 }
 
 impl Admission {
     /// To this way.
-    pub fn new(gate: Arc<Gate>) -> Rc<Self> {
-        Rc::new(Self { gate, calls: Cell::new(0) })
+    pub fn new(gate: Arc<Gate>, shard: Rc<Shard>) -> Rc<Self> {
+        Rc::new(Self { gate, shard, calls: Cell::new(0), answers: Cell::new(0) })
     }
 
-    /// A place for a call of this method, at once where there is room; else after a wait.
+    /// A place for a call, at once where there is room; else after a wait.
     ///
     /// # Errors
     /// `overloaded` where there is none in time.
-    pub async fn enter(self: &Rc<Self>, method: &str, begin: Instant) -> Result<Place, Fault> {
+    pub async fn enter(self: &Rc<Self>, call: Asking<'_>, begin: Instant) -> Result<Place, Fault> {
         if let Some(in_flight) = self.gate.enter() {
-            return Ok(self.place(method, in_flight, begin));
+            return Ok(self.place(call, in_flight, begin));
         }
         // Boxed: a call's own future stays small, and few wait.
-        Box::pin(self.wait(method)).await
+        Box::pin(self.wait(call)).await
     }
 
-    async fn wait(self: &Rc<Self>, method: &str) -> Result<Place, Fault> {
+    async fn wait(self: &Rc<Self>, call: Asking<'_>) -> Result<Place, Fault> {
         let gate = &*self.gate;
         let within = gate.queue_timeout;
-        let waiting = Waiting::new(gate, Instant::now());
+        let waiting = Waiting::new(gate, Instant::now(), call.is_repeated);
         let in_time = tokio::time::timeout(within, waiting).await;
         let limit = gate.limit();
-        let refused = |why: String| {
-            if let Some(learned) = &gate.learned {
-                learned.refused(gate.clock.moment(Instant::now()));
+        let refused = |shed: Shed, why: String| {
+            self.shard.shed(shed);
+            if let Some(learned) = &gate.learned
+                && let Some(turn) = learned.refused(gate.clock.moment(Instant::now()))
+            {
+                tell(&turn);
             }
             let message = format!("{limit} calls at a time are what the app takes now, and {why}");
             Err(Fault::undelivered(Reason::Overloaded, message))
@@ -122,21 +152,27 @@ impl Admission {
         match in_time {
             Ok(true) => {
                 let in_flight = gate.in_flight.load(Ordering::Relaxed);
-                Ok(self.place(method, in_flight, Instant::now()))
+                Ok(self.place(call, in_flight, Instant::now()))
             }
-            Ok(false) => refused("too many newer ones wait".to_owned()),
-            Err(_) => refused(format!("this one waited for {within:?}")),
+            Ok(false) => refused(Shed::QueueFull, "too many others wait".to_owned()),
+            Err(_) => refused(Shed::QueueTimeout, format!("this one waited for {within:?}")),
         }
     }
 
-    fn place(self: &Rc<Self>, method: &str, in_flight: u32, begin: Instant) -> Place {
+    fn place(self: &Rc<Self>, call: Asking<'_>, in_flight: u32, begin: Instant) -> Place {
         let calls = self.calls.get().wrapping_add(1);
         self.calls.set(calls);
         let learned = self.gate.learned.as_ref();
         let measures =
             |learned: &&Gradient| calls.is_multiple_of(SAMPLED) || learned.is_keen(in_flight);
-        let method = learned.filter(measures).map(|_| self.gate.hash.hash_one(method));
-        Place { admission: self.clone(), method, begin, is_sent: false }
+        let method = learned.filter(measures).map(|_| self.gate.hash.hash_one(call.method));
+        let patience = match (call.deadline, call.is_repeated) {
+            (Some(deadline), _) => Patience::Until(deadline),
+            (None, false) => Patience::Unknown,
+            (None, true) => Patience::None,
+        };
+        let upload = Upload::Whole;
+        Place { admission: self.clone(), method, begin, upload, patience, is_sent: false }
     }
 }
 
@@ -146,8 +182,34 @@ pub struct Place {
     admission: Rc<Admission>,
     /// Where it is measured.
     method: Option<u64>,
+    /// Since when the app can work on it, as far as its caller goes.
     begin: Instant,
+    upload: Upload,
+    patience: Patience,
     is_sent: bool,
+}
+
+/// What of a request the app has.
+#[derive(Debug)]
+enum Upload {
+    /// All of it since the begin, or as much as it takes.
+    Whole,
+    /// Its rest is still to come from the caller.
+    Coming,
+    /// As the one says who pulls it.
+    Pulled(Rc<Pulling>),
+}
+
+/// How long a caller waits who then gives up for the app's slowness.
+#[derive(Clone, Copy, Debug)]
+enum Patience {
+    /// Until its deadline, or nearly. Who goes before that is cancelled by somebody, or has asked
+    /// another instance as well and has its answer.
+    Until(Instant),
+    /// It said nothing: any time may be the end of it.
+    Unknown,
+    /// It is asked beside others, of whom one may have answered.
+    None,
 }
 
 impl Place {
@@ -162,15 +224,63 @@ impl Place {
         self
     }
 
+    /// The same, with a request that the app's connection pulls.
+    pub fn pulled(mut self, pulling: Rc<Pulling>) -> Self {
+        self.upload = Upload::Pulled(pulling);
+        self.sent()
+    }
+
+    /// Whether the app waits for the caller's next piece of the request. To be told whenever something
+    /// of it was moved.
+    pub fn uploads(&mut self, is_coming: bool) {
+        if is_coming {
+            self.upload = Upload::Coming;
+        } else if matches!(self.upload, Upload::Coming) {
+            self.upload = Upload::Whole;
+            // Only of the few that are measured and were not whole at once.
+            if self.method.is_some() {
+                self.begin = Instant::now();
+            }
+        }
+    }
+
+    /// Since when the app has had the whole request; none while it has not.
+    fn whole_since(&self) -> Option<Instant> {
+        match &self.upload {
+            Upload::Whole => Some(self.begin),
+            Upload::Coming => None,
+            Upload::Pulled(pulling) => pulling.whole_since(self.begin),
+        }
+    }
+
     /// The head came.
     pub fn answered(mut self) {
         self.is_sent = false;
-        let gate = &self.admission.gate;
+        let Admission { gate, answers, .. } = &*self.admission;
+        // Told with the next one that is measured.
+        answers.set(answers.get().saturating_add(1));
         if let (Some(method), Some(learned)) = (self.method, &gate.learned) {
             let now = Instant::now();
-            let took = now.saturating_duration_since(self.begin);
-            let in_flight = gate.in_flight.load(Ordering::Relaxed);
-            learned.record(method, took, in_flight, gate.clock.moment(now));
+            let answer = gradient::Answer {
+                method,
+                took: self.whole_since().map(|since| now.saturating_duration_since(since)),
+                answers: answers.take(),
+                in_flight: gate.in_flight.load(Ordering::Relaxed),
+            };
+            if let Some(turn) = learned.record(answer, gate.clock.moment(now)) {
+                tell(&turn);
+            }
+        }
+    }
+}
+
+impl Patience {
+    /// Whether it is at its end.
+    fn is_over(self, since: Instant, now: Instant) -> bool {
+        match self {
+            Self::Until(deadline) => now + deadline.saturating_duration_since(since) / 20 >= deadline,
+            Self::Unknown => true,
+            Self::None => false,
         }
     }
 }
@@ -178,9 +288,35 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let gate = &self.admission.gate;
-        if let (true, Some(method), Some(learned)) = (self.is_sent, self.method, &gate.learned) {
-            learned.give_up(method, self.begin.elapsed());
+        if let (true, Some(method), Some(learned)) = (self.is_sent, self.method, &gate.learned)
+            && let Some(since) = self.whole_since()
+        {
+            let now = Instant::now();
+            if self.patience.is_over(since, now) {
+                learned.give_up(method, now.saturating_duration_since(since));
+            }
         }
         gate.leave();
+    }
+}
+
+/// Says that a limit begins or ends.
+fn tell(turn: &Turn) {
+    match *turn {
+        Turn::Begins { limit, in_flight, rate, slower, given_up } => tracing::warn!(
+            limit,
+            in_flight_before = in_flight.0,
+            in_flight = in_flight.1,
+            answers_per_second_before = rate.0.round(),
+            answers_per_second = rate.1.round(),
+            given_up,
+            "the app is overloaded: its answers take {slower:.1} times what they usually take and \
+             calls pile up, so the calls at a time are limited"
+        ),
+        Turn::Ends { limit, lasted, because } => tracing::info!(
+            limit,
+            ?lasted,
+            "the calls to the app at a time are limited no more: {because}"
+        ),
     }
 }

@@ -1,6 +1,6 @@
 //! The way to the app on loopback: h2c over a small pool, or HTTP/1.1 where the app speaks that.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use crate::call::attempt::Answer;
 use crate::call::{carry, headers, http1};
 use crate::fault::{Fault, Reason};
 use crate::outbound::mesh::dial;
-use crate::transport::body::{Body, Pulled};
+use crate::transport::body::{Body, Pulled, Pulling};
 use crate::transport::io::Dial;
 use crate::transport::pool::{Connect, ConnectFault, ConnectStage, Opened, Pool, Settings};
 use crate::transport::pump::Pump;
@@ -136,9 +136,9 @@ impl App {
             }
         };
         let (spare, kept) = (app.spare.clone(), app.kept);
-        let moved = Rc::new(Cell::new(0));
-        let body = Pulled::new(body, moved.clone(), headers::strip_reserved);
-        let place = place.sent();
+        let pulling = Rc::new(Pulling::default());
+        let body = Pulled::new(body, pulling.clone(), headers::strip_reserved);
+        let place = place.pulled(pulling.clone());
         let answer = async move {
             let response = sender.send_request(Request::from_parts(head, body)).await?;
             place.answered();
@@ -150,7 +150,7 @@ impl App {
             });
             Ok(response)
         };
-        Ok((Answer::H1(Box::pin(answer), moved), None))
+        Ok((Answer::H1(Box::pin(answer), pulling), None))
     }
 
     async fn open_http1(&self, to: &ToApp) -> Result<SendRequest<Pulled>, Fault> {

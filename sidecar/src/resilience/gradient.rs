@@ -18,11 +18,12 @@
 //! takes follows down at once and up slowly, and not at all while the limit holds: else a lasting
 //! overload would pass for the normal state.
 //!
-//! Shared by all workers: each adds its answers to its method's sums, the one that ends a period
-//! draws the conclusion. Nobody waits for it.
+//! All answers are counted, and of some it is measured how long they took. Shared by all workers:
+//! each adds its own to the sums, the one that ends a period draws the conclusion. Nobody waits for it.
 
 mod conclusion;
 mod method;
+mod turn;
 
 use std::num::NonZeroU32;
 use std::sync::Mutex;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use self::conclusion::{Mind, Period};
 use self::method::Methods;
+pub use self::turn::{Ending, Turn};
 use super::moment::Moment;
 
 /// The bounds of a limit, and what it tolerates.
@@ -48,11 +50,25 @@ pub struct Bounds {
 
 /// A conclusion is drawn after this long …
 const PERIOD: Duration = Duration::from_millis(100);
-/// … and so many answers. Where none comes, none is drawn: who waits for events looks like that.
-const ANSWERS: u32 = 20;
+/// … and so many times four measured answers. Where none comes, none is drawn: who waits for events
+/// looks like that.
+const FOURS: u32 = 5;
 
 /// A limit under which no answer came for so long is lifted.
 const STUCK: Duration = Duration::from_secs(2);
+
+/// What a measured call's answer tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// Tells methods apart: any number that is always the same for one.
+    pub method: u64,
+    /// How long the app took; none where that cannot be told.
+    pub took: Option<Duration>,
+    /// How many answers came since the last one that was told of, itself counted.
+    pub answers: u32,
+    /// So many calls are in flight, itself counted.
+    pub in_flight: u32,
+}
 
 /// A limit of calls at a time.
 #[derive(Debug)]
@@ -60,10 +76,11 @@ pub struct Gradient {
     bounds: Bounds,
     limit: AtomicU32,
     methods: Methods,
-    /// The period: its begin in nanoseconds, its answers, the calls that were given up late, and the
-    /// most that were in flight.
+    /// The period: its begin in nanoseconds, its answers and how many fours of them were measured, the
+    /// measured calls that were given up late, and the most that were in flight.
     begun: AtomicU64,
     answers: AtomicU32,
+    fours: AtomicU32,
     given_up: AtomicU32,
     peak: AtomicU32,
     /// When the last answer came, in nanoseconds.
@@ -81,6 +98,7 @@ impl Gradient {
             methods: Methods::default(),
             begun: AtomicU64::new(0),
             answers: AtomicU32::new(0),
+            fours: AtomicU32::new(0),
             given_up: AtomicU32::new(0),
             peak: AtomicU32::new(0),
             answered: AtomicU64::new(0),
@@ -93,26 +111,37 @@ impl Gradient {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Whether a call that finds so many in flight is to be recorded whatever happens: below that,
+    /// Whether a call that finds so many in flight is to be measured whatever happens: below that,
     /// some of them tell enough.
     pub fn is_keen(&self, in_flight: u32) -> bool {
         in_flight >= self.bounds.least.get()
     }
 
-    /// An answer came after `took`; so many calls are in flight, itself counted. `method` tells
-    /// methods apart: any number that is always the same for one.
-    pub fn record(&self, method: u64, took: Duration, in_flight: u32, now: Moment) {
-        self.methods.record(method, took);
+    /// A call got in; so many are in flight, itself counted.
+    pub fn entered(&self, in_flight: u32) {
+        // A look first: most calls change nothing, and a write is one that other workers wait for.
+        if in_flight > self.peak.load(Ordering::Relaxed) {
+            self.peak.fetch_max(in_flight, Ordering::Relaxed);
+        }
+    }
+
+    /// A call that is measured was answered.
+    pub fn record(&self, answer: Answer, now: Moment) -> Option<Turn> {
         self.answered.store(now.nanos(), Ordering::Relaxed);
-        self.peak.fetch_max(in_flight, Ordering::Relaxed);
-        let answers = self.answers.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        self.answers.fetch_add(answer.answers, Ordering::Relaxed);
+        let is_four = answer.took.is_some_and(|took| self.methods.record(answer.method, took));
+        let fours = match is_four {
+            true => self.fours.fetch_add(1, Ordering::Relaxed).saturating_add(1),
+            false => self.fours.load(Ordering::Relaxed),
+        };
         let lasted = now.since(Moment::from_nanos(self.begun.load(Ordering::Relaxed)));
-        if answers >= ANSWERS
+        if fours >= FOURS
             && lasted >= PERIOD
             && let Ok(mut mind) = self.mind.try_lock()
         {
-            self.conclude(&mut mind, now);
+            return self.conclude(&mut mind, answer.in_flight, now);
         }
+        None
     }
 
     /// A call was given up after it had waited so long for its answer.
@@ -125,30 +154,33 @@ impl Gradient {
 
     /// A call was refused. Where no answer came for long, calls that wait for something else than
     /// the app have all places, and without an answer nothing would ever be concluded.
-    pub fn refused(&self, now: Moment) {
+    pub fn refused(&self, now: Moment) -> Option<Turn> {
         let answered = Moment::from_nanos(self.answered.load(Ordering::Relaxed));
         if now.since(answered) >= STUCK
             && let Ok(mut mind) = self.mind.try_lock()
-            && !mind.is_open()
+            && let Some(turn) = mind.lift(self.limit(), now)
         {
-            *mind = Mind::default();
             self.limit.store(self.bounds.most.get(), Ordering::Relaxed);
+            return Some(turn);
         }
+        None
     }
 
-    fn conclude(&self, mind: &mut Mind, now: Moment) {
+    fn conclude(&self, mind: &mut Mind, in_flight: u32, now: Moment) -> Option<Turn> {
         let begun = Moment::from_nanos(self.begun.load(Ordering::Relaxed));
         // Another may have done so just before.
         if now.since(begun) < PERIOD {
-            return;
+            return None;
         }
+        let speed = self.methods.conclude(&self.bounds, mind.is_open())?;
         self.begun.store(now.nanos(), Ordering::Relaxed);
-        let Some(speed) = self.methods.conclude(&self.bounds, mind.is_open()) else { return };
         let period = Period {
             speed,
             answers: self.answers.swap(0, Ordering::Relaxed),
+            measured: self.fours.swap(0, Ordering::Relaxed).saturating_mul(4),
             given_up: self.given_up.swap(0, Ordering::Relaxed),
-            peak: self.peak.swap(0, Ordering::Relaxed),
+            // Who is in flight now is so in the next period as well.
+            peak: self.peak.swap(in_flight, Ordering::Relaxed).max(in_flight),
             lasted: now.since(begun),
         };
         let limit = self.limit.load(Ordering::Relaxed);
@@ -157,6 +189,7 @@ impl Gradient {
             self.methods.accept();
         }
         self.limit.store(next.limit, Ordering::Relaxed);
+        next.turn
     }
 }
 

@@ -138,6 +138,69 @@ impl FallbackKind {
     }
 }
 
+/// The label `cause` of calls from the mesh that were refused to spare the app or this sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// Over a rate of the config.
+    Rate,
+    /// Over the calls at a time, and too many others waited.
+    QueueFull,
+    /// Over the calls at a time for as long as a call may wait.
+    QueueTimeout,
+    /// Over the calls at a time until its deadline.
+    Deadline,
+    /// Over the open streams of the sidecar.
+    OpenStreams,
+    /// No connection to the app has room.
+    Connections,
+}
+
+impl Shed {
+    /// All, in the order of their discriminants.
+    pub const ALL: [Self; 6] = [
+        Self::Rate,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::Deadline,
+        Self::OpenStreams,
+        Self::Connections,
+    ];
+
+    /// The label `cause`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Deadline => "deadline",
+            Self::OpenStreams => "open_streams",
+            Self::Connections => "connections",
+        }
+    }
+}
+
+/// The label `kind` of faults on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injected {
+    /// The call waited.
+    Delay,
+    /// The call ended with the config's status.
+    Abort,
+}
+
+impl Injected {
+    /// Both, in the order of their discriminants.
+    pub const ALL: [Self; 2] = [Self::Delay, Self::Abort];
+
+    /// The label `kind`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Delay => "delay",
+            Self::Abort => "abort",
+        }
+    }
+}
+
 /// The label `reason`: the reasons of the sidecar's own answers (`outrigger-reason`).
 pub const REASONS: [&str; 16] = [
     "no_route",

@@ -16,7 +16,7 @@ mod upstreams;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use prometheus_client::encoding::text;
@@ -35,6 +35,7 @@ pub use self::plain::to_plain;
 pub use self::shard::{CallSeries, Shard};
 use super::labels::{self, EndpointStanding, OTHER, SnapshotKind};
 use crate::discovery::snapshot::Upstream;
+use crate::inbound::admission::Gate;
 use crate::resilience::budget::Allowance;
 
 /// How many different values from outside are told apart; what comes later is `other`.
@@ -69,6 +70,8 @@ pub struct Metrics {
     shards: Mutex<Vec<Arc<ShardCells>>>,
     control: Arc<Control>,
     upstreams: Upstreams,
+    /// Before the app, where there is one.
+    gate: OnceLock<Arc<Gate>>,
 }
 
 impl Metrics {
@@ -83,6 +86,7 @@ impl Metrics {
             shards: Mutex::default(),
             control: Arc::default(),
             upstreams: Upstreams::default(),
+            gate: OnceLock::new(),
         })
     }
 

@@ -18,6 +18,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::Instant;
 
 /// Where a body comes from.
 #[derive(Debug)]
@@ -140,15 +141,58 @@ impl Body {
 pub struct Pulled {
     body: Body,
     owed: usize,
-    moved: Rc<Cell<u64>>,
+    pulling: Rc<Pulling>,
     clean: fn(&mut HeaderMap),
 }
 
+/// How far hyper is with a body that it pulls.
+#[derive(Debug, Default)]
+pub struct Pulling {
+    pieces: Cell<u64>,
+    rest: Cell<Rest>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Rest {
+    /// Each piece was there when hyper asked for it.
+    #[default]
+    AtHand,
+    /// Hyper waits for the next one.
+    Coming,
+    /// It came late, and at this time.
+    Since(Instant),
+}
+
+impl Pulling {
+    /// The pieces that went.
+    pub fn pieces(&self) -> u64 {
+        self.pieces.get()
+    }
+
+    /// Since when nobody has waited for the body's sender, as it began at `begin`; none while hyper
+    /// does.
+    pub fn whole_since(&self, begin: Instant) -> Option<Instant> {
+        match self.rest.get() {
+            Rest::AtHand => Some(begin),
+            Rest::Coming => None,
+            Rest::Since(at) => Some(at),
+        }
+    }
+
+    fn asked(&self, is_coming: bool) {
+        match self.rest.get() {
+            _ if is_coming => self.rest.set(Rest::Coming),
+            Rest::Coming => self.rest.set(Rest::Since(Instant::now())),
+            Rest::AtHand | Rest::Since(_) => {}
+        }
+    }
+}
+
 impl Pulled {
-    /// Wraps a body for hyper. `moved` counts the pieces that went, `clean` takes off trailers
-    /// what must not go.
-    pub fn new(body: Body, moved: Rc<Cell<u64>>, clean: fn(&mut HeaderMap)) -> Self {
-        Self { body, owed: 0, moved, clean }
+    /// Wraps a body for hyper. `pulling` tells how far it is, `clean` takes off trailers what must not
+    /// go.
+    pub fn new(body: Body, pulling: Rc<Pulling>, clean: fn(&mut HeaderMap)) -> Self {
+        Self { body, owed: 0, pulling, clean }
     }
 }
 
@@ -164,7 +208,9 @@ impl http_body::Body for Pulled {
         if owed > 0 {
             self.body.release(owed);
         }
-        Poll::Ready(match ready!(self.body.poll_piece(cx)) {
+        let polled = self.body.poll_piece(cx);
+        self.pulling.asked(polled.is_pending());
+        Poll::Ready(match ready!(polled) {
             None => None,
             Some(Err(e)) => Some(Err(e)),
             Some(Ok(Piece::Trailers(mut trailers))) => {
@@ -172,7 +218,7 @@ impl http_body::Body for Pulled {
                 Some(Ok(Frame::trailers(trailers)))
             }
             Some(Ok(Piece::Data(data))) => {
-                self.moved.set(self.moved.get() + 1);
+                self.pulling.pieces.set(self.pulling.pieces.get() + 1);
                 self.owed = data.len();
                 Some(Ok(Frame::data(data)))
             }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::Bounds;
 use super::method::Speed;
+use super::turn::{Ending, Turn};
+use super::{Bounds, PERIOD};
 use crate::resilience::moment::Moment;
 
 /// So many periods in a row must show that the app is overloaded.
@@ -14,10 +15,16 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// How long half the calls must be in flight before it is judged whether that helped; and twice as
 /// long as a call takes.
 const HALVED: Duration = Duration::from_secs(2);
-/// How much of the way to its conclusion the limit goes down in a period.
+/// How much of the way to its conclusion the limit goes down by a conclusion.
 const STEP: f64 = 0.2;
-/// By how much it goes up in one: between these, more where there is more room.
+/// By how much it goes up in each [`PERIOD`] in which it was reached and the app was not slow: between
+/// these, more where there is more room.
 const RISE: (f64, f64) = (0.02, 0.1);
+/// It goes up again only when answers can show what the last rise did: after twice as long as a call
+/// takes, and no later than this; then for all of that time.
+const SHOWN: Duration = Duration::from_secs(2);
+/// And to no more than so many times what it was.
+const DOUBLED: f64 = 2.0;
 /// Half the calls take half the time where they wait for each other: ln 2. Less than this is none.
 const HELPED: f64 = 0.2;
 
@@ -26,7 +33,10 @@ const HELPED: f64 = 0.2;
 pub(super) struct Period {
     pub(super) speed: Speed,
     pub(super) answers: u32,
-    /// Calls that had waited longer than is tolerated.
+    /// Of those, how many were measured.
+    pub(super) measured: u32,
+    /// Of the calls that are measured, those that were given up when they had waited longer than is
+    /// tolerated.
     pub(super) given_up: u32,
     /// The most calls in flight.
     pub(super) peak: u32,
@@ -39,6 +49,8 @@ pub(super) struct Next {
     pub(super) limit: u32,
     /// What methods take now is what they usually take from here on.
     pub(super) is_usual_now: bool,
+    /// Where a limit begins or ends by it.
+    pub(super) turn: Option<Turn>,
 }
 
 /// What was concluded so far.
@@ -68,11 +80,14 @@ struct Suspicion {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limiting {
+    since: Moment,
     /// Calls in flight when the limit came, and how slow the app was then.
     calls: u32,
     above: f64,
     /// When the limit was last reached.
     reached: Moment,
+    /// Since when it could have gone up.
+    fits: Moment,
     halved: Halved,
 }
 
@@ -113,23 +128,44 @@ impl Mind {
             Self::Limiting(limiting) => limiting.conclude(period, limit, bounds, now),
         };
         match next {
-            Step::Stay(limit) => Next { limit, is_usual_now: false },
-            Step::Limit(limiting, limit) => {
+            Step::Stay(limit) => Next { limit, is_usual_now: false, turn: None },
+            Step::Limit(limiting, limit, turn) => {
                 *self = Self::Limiting(limiting);
-                Next { limit, is_usual_now: false }
+                Next { limit, is_usual_now: false, turn: Some(turn) }
             }
-            Step::Open { is_usual_now } => {
-                *self = Self::Open(Open::default());
-                Next { limit: bounds.most.get(), is_usual_now }
+            Step::Lift { because, is_usual_now } => {
+                let turn = self.end(limit, because, now);
+                Next { limit: bounds.most.get(), is_usual_now, turn }
+            }
+            Step::Accept => {
+                *self = Self::default();
+                Next { limit: bounds.most.get(), is_usual_now: true, turn: None }
             }
         }
+    }
+
+    /// Ends the limit, as no answer comes under it; none where there is none.
+    pub(super) fn lift(&mut self, limit: u32, now: Moment) -> Option<Turn> {
+        self.end(limit, Ending::NoAnswer, now)
+    }
+
+    fn end(&mut self, limit: u32, because: Ending, now: Moment) -> Option<Turn> {
+        let Self::Limiting(Limiting { since, .. }) = *self else { return None };
+        *self = Self::default();
+        Some(Turn::Ends { limit, lasted: now.since(since), because })
     }
 }
 
 enum Step {
     Stay(u32),
-    Limit(Limiting, u32),
-    Open { is_usual_now: bool },
+    Limit(Limiting, u32, Turn),
+    /// There is no limit any more.
+    Lift {
+        because: Ending,
+        is_usual_now: bool,
+    },
+    /// There was none, and what methods take now is what they usually take.
+    Accept,
 }
 
 impl Open {
@@ -144,20 +180,30 @@ impl Open {
         let pile_up = period.peak >= suspicion.calls.saturating_mul(2)
             && period.rate() <= suspicion.rate * 1.25;
         let are_given_up = period.peak >= self.calm.saturating_mul(2)
-            && period.given_up.saturating_mul(4) >= period.answers;
+            && period.given_up.saturating_mul(4) >= period.measured;
         suspicion.evidence = if pile_up || are_given_up { suspicion.evidence + 1 } else { 0 };
         if suspicion.evidence >= EVIDENCE {
             let limiting = Limiting {
+                since: now,
                 calls: period.peak,
                 above: period.speed.above,
                 reached: now,
+                fits: now,
                 halved: Halved::NotYet,
             };
             let limit = f64::from(period.peak) * period.speed.gradient.clamp(0.5, 1.0);
-            return Step::Limit(limiting, within(limit, bounds));
+            let limit = within(limit, bounds);
+            let turn = Turn::Begins {
+                limit,
+                in_flight: (suspicion.calls, period.peak),
+                rate: (suspicion.rate, period.rate()),
+                slower: period.speed.above.exp(),
+                given_up: period.given_up,
+            };
+            return Step::Limit(limiting, limit, turn);
         }
         if now.since(suspicion.since) >= SETTLED {
-            return Step::Open { is_usual_now: true };
+            return Step::Accept;
         }
         Step::Stay(bounds.most.get())
     }
@@ -169,7 +215,7 @@ impl Limiting {
         if peak >= limit {
             self.reached = now;
         } else if now.since(self.reached) >= SETTLED {
-            return Step::Open { is_usual_now: false };
+            return Step::Lift { because: Ending::NotReached, is_usual_now: false };
         }
         self.halved = match self.halved {
             Halved::Helped => Halved::Helped,
@@ -177,20 +223,29 @@ impl Limiting {
             Halved::NotYet => Halved::Since(now),
             Halved::Since(at) if now.since(at) < HALVED.max(speed.took * 2) => Halved::Since(at),
             Halved::Since(_)
-                if period.speed.is_slow && period.speed.above > self.above - HELPED =>
+                if speed.is_slow && speed.above > self.above - HELPED =>
             {
-                return Step::Open { is_usual_now: true };
+                return Step::Lift { because: Ending::NoQuicker, is_usual_now: true };
             }
             Halved::Since(_) => Halved::Helped,
         };
         let before = f64::from(limit);
-        let next = if period.speed.is_slow {
-            before * (1.0 - STEP * (1.0 - period.speed.gradient.clamp(0.5, 1.0)))
-        } else if peak >= limit {
-            before * (1.0 + (period.speed.gradient - 1.0).clamp(RISE.0, RISE.1)) + 1.0
-        } else {
+        let next = if speed.is_slow {
+            self.fits = now;
+            before * (1.0 - STEP * (1.0 - speed.gradient.clamp(0.5, 1.0)))
+        } else if peak < limit {
             // What is not used says nothing about whether more would do.
+            self.fits = now;
             before
+        } else if now.since(self.fits) < SHOWN.min(speed.took * 2) {
+            before
+        } else {
+            // By the time and not by conclusions: an app of few long answers is set free as soon.
+            let periods = now.since(self.fits).min(SHOWN).div_duration_f64(PERIOD).max(1.0);
+            self.fits = now;
+            let rise = 1.0 + (speed.gradient - 1.0).clamp(RISE.0, RISE.1);
+            let most = before * speed.gradient.min(DOUBLED);
+            (before * rise.powf(periods) + periods).min(most).max(before * rise + 1.0)
         };
         Step::Stay(within(next, bounds))
     }

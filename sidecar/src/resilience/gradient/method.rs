@@ -1,7 +1,8 @@
 //! What each method takes, and what it usually takes.
 //!
-//! A fixed table, filled as methods are seen: bounded, without a lock, without an allocation. A
-//! method that finds no place is not measured, and so never limits anything.
+//! A fixed table, filled as methods are seen: bounded, without a lock, without an allocation. Methods
+//! that find no place share the last one: what they take is then told of their mixture, which is
+//! less, but an app whose methods are many is spared all the same.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -54,13 +55,14 @@ pub(super) struct Speed {
 
 impl Default for Methods {
     fn default() -> Self {
-        Self((0..PLACES).map(|_| Method::default()).collect())
+        Self((0..=PLACES).map(|_| Method::default()).collect())
     }
 }
 
 impl Methods {
-    pub(super) fn record(&self, method: u64, took: Duration) {
-        let Some(method) = self.place(method.max(1)) else { return };
+    /// Whether this was the last of four.
+    pub(super) fn record(&self, method: u64, took: Duration) -> bool {
+        let method = self.of(method);
         // An hour is as bad as forever.
         let took = took.min(Duration::from_secs(3600)).as_nanos() as u64;
         let step = |four: u64| {
@@ -68,28 +70,35 @@ impl Methods {
             let least = if count == 0 { took } else { took.min(least) };
             Some(least * OF + (count + 1) % OF)
         };
-        let before = self.0[method].four.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
+        let before = method.four.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
         if let Ok(before) = before
             && before % OF == OF - 1
         {
             let log = (took.min(before / OF).max(1) as f64).ln();
-            self.0[method].logs.fetch_add((log * PART) as u64, Ordering::Relaxed);
-            self.0[method].fours.fetch_add(1, Ordering::Relaxed);
+            method.logs.fetch_add((log * PART) as u64, Ordering::Relaxed);
+            method.fours.fetch_add(1, Ordering::Relaxed);
+            return true;
         }
+        false
     }
 
-    fn place(&self, key: u64) -> Option<usize> {
-        let first = key as usize % PLACES;
-        (first..first + TRIES).map(|place| place % PLACES).find(|place| {
-            let holder = &self.0[*place].key;
-            let held = holder.load(Ordering::Relaxed);
+    fn of(&self, key: u64) -> &Method {
+        let (key, first) = (key.max(1), key as usize % PLACES);
+        let own = (first..first + TRIES).map(|place| &self.0[place % PLACES]).find(|method| {
+            let held = method.key.load(Ordering::Relaxed);
             held == key
                 || held == 0
-                    && match holder.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed) {
+                    && match method.key.compare_exchange(
+                        0,
+                        key,
+                        Ordering::Relaxed,
+                        Ordering::Relaxed,
+                    ) {
                         Ok(_) => true,
                         Err(other) => other == key,
                     }
-        })
+        });
+        own.unwrap_or(&self.0[PLACES])
     }
 
     /// Ends a period; none where nothing was measured in it. `may_rise`: what is usual follows up.
@@ -133,8 +142,7 @@ impl Methods {
 
     /// Whether a call of this method has waited longer than is tolerated.
     pub(super) fn is_late(&self, method: u64, waited: Duration, bounds: &Bounds) -> bool {
-        let Some(method) = self.place(method.max(1)) else { return false };
-        match self.0[method].usual.load(Ordering::Relaxed) {
+        match self.of(method).usual.load(Ordering::Relaxed) {
             0 => false,
             usual => waited.as_nanos() as f64 > tolerated(f64::from_bits(usual), bounds),
         }

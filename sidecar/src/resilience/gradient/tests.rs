@@ -19,6 +19,10 @@ fn bounds() -> Bounds {
     }
 }
 
+fn answer(method: u64, took: Duration, in_flight: u32) -> Answer {
+    Answer { method, took: Some(took), answers: 1, in_flight }
+}
+
 /// Calls of one kind that come at a rate, in calls a second.
 #[derive(Clone)]
 struct Traffic {
@@ -40,6 +44,11 @@ struct World {
     now: f64,
     waiting: VecDeque<Call>,
     worked_on: Vec<Call>,
+    /// While few are in flight, one of eight is measured.
+    calls: u32,
+    /// Answers that the limit was not told of yet.
+    untold: u32,
+    turns: Vec<(f64, Turn)>,
     refused: u32,
     answered: u32,
     /// The lowest limit there was.
@@ -50,6 +59,7 @@ struct Call {
     method: u64,
     begun: f64,
     work: f64,
+    is_measured: bool,
 }
 
 impl World {
@@ -63,6 +73,9 @@ impl World {
             now: 1.0,
             waiting: VecDeque::new(),
             worked_on: Vec::new(),
+            calls: 0,
+            untold: 0,
+            turns: Vec::new(),
             refused: 0,
             answered: 0,
             lowest: u32::MAX,
@@ -89,7 +102,11 @@ impl World {
                     }
                     let work = work(&mut self.rng) + self.extra;
                     let (method, begun) = (*method, self.now);
-                    self.waiting.push_back(Call { method, begun, work });
+                    self.calls += 1;
+                    let is_measured =
+                        self.calls.is_multiple_of(8) || self.limit.is_keen(in_flight + 1);
+                    self.waiting.push_back(Call { method, begun, work, is_measured });
+                    self.limit.entered(in_flight + 1);
                 }
             }
             self.work(TICK);
@@ -113,10 +130,17 @@ impl World {
             let waited = Duration::from_secs_f64((now - call.begun) / 1000.0);
             let is_answered = call.work <= 0.0;
             if is_answered {
-                limit.record(call.method, waited, in_flight, at);
                 self.answered += 1;
+                self.untold += 1;
+                if call.is_measured {
+                    let answers = std::mem::take(&mut self.untold);
+                    let answer = Answer { answers, ..answer(call.method, waited, in_flight) };
+                    self.turns.extend(limit.record(answer, at).map(|turn| (now, turn)));
+                }
             } else if now - call.begun > patience {
-                limit.give_up(call.method, waited);
+                if call.is_measured {
+                    limit.give_up(call.method, waited);
+                }
             } else {
                 return true;
             }
@@ -287,6 +311,82 @@ fn a_limit_that_lets_nothing_through_is_lifted() {
 }
 
 #[test]
+fn an_app_whose_methods_are_too_many_to_be_told_apart_is_found_out_all_the_same() {
+    let mut world = World::new(40);
+    // Each is called once, and takes a place.
+    for method in 1..=2_000 {
+        world.limit.record(answer(method, Duration::from_millis(10), 1), Moment::default());
+    }
+    let late = |rate| Traffic { method: 1_000_000, ..calls(rate, |_| 10.0) };
+    world.run(&[late(2000.0)], 5);
+    assert_eq!(world.lowest, 10_000);
+    world.run(&[late(6000.0)], 20);
+    assert_fits(&world);
+}
+
+#[test]
+fn answers_are_compared_by_their_whole_number_and_not_by_those_that_are_measured() {
+    // While fewer than 16 calls are in flight, few are measured; the first slow period has both.
+    let mut world = World::new(1);
+    world.run(&[calls(60.0, |_| 10.0)], 10);
+    assert_eq!(world.lowest, 10_000);
+    world.run(&[calls(125.0, |_| 10.0)], 6);
+    assert!(world.lowest < 10_000, "it passes for an app that takes more and more calls");
+}
+
+/// 20 calls at a time, each for a second, of which too many come.
+fn long() -> World {
+    let mut world = World::new(20);
+    world.run(&[calls(10.0, |_| 1000.0)], 15);
+    world.run(&[calls(100.0, |_| 1000.0)], 40);
+    assert!(world.lowest < 10_000, "the test shows nothing");
+    world
+}
+
+#[test]
+fn a_limit_of_few_long_answers_finds_what_the_app_takes() {
+    let mut world = long();
+    world.run(&[calls(100.0, |_| 1000.0)], 20);
+    let (mut least, mut most, before) = (u32::MAX, 0, world.answered);
+    for _ in 0..60 {
+        world.run(&[calls(100.0, |_| 1000.0)], 1);
+        (least, most) = (least.min(world.limit.limit()), most.max(world.limit.limit()));
+    }
+    // Three times a second and 20 ms are tolerated: 60 calls, at 20 a second.
+    assert!(least >= 16 && most <= 160, "{least} to {most}");
+    assert!(world.answered - before >= 60 * 19, "{}", world.answered - before);
+}
+
+#[test]
+fn a_limit_of_few_long_answers_rises_by_the_time_and_not_by_their_number() {
+    let mut world = long();
+    let limited = world.limit.limit();
+    world.width *= 10;
+    let has_risen = |world: &World| world.limit.limit() >= limited * 3;
+    let seconds = (1..60).find(|_| {
+        world.run(&[calls(300.0, |_| 1000.0)], 1);
+        has_risen(&world)
+    });
+    assert!(seconds.is_some_and(|seconds| seconds <= 8), "{seconds:?} s, from {limited}");
+}
+
+#[test]
+fn a_limit_that_begins_and_ends_is_told_with_what_decided_it() {
+    let mut world = narrow();
+    world.run(&[calls(6000.0, |_| 10.0)], 10);
+    world.run(&[calls(1000.0, |_| 10.0)], 15);
+    let [(begun, begin), (ended, end)] = world.turns[..] else { panic!("{:?}", world.turns) };
+    let Turn::Begins { limit, in_flight, rate, slower, given_up: 0 } = begin else {
+        panic!("{begin:?}")
+    };
+    assert!(limit <= in_flight.1 && in_flight.1 >= 2 * in_flight.0, "{begin:?}");
+    assert!((3_000.0..5_000.0).contains(&rate.1) && slower > 3.0, "{begin:?}");
+    let Turn::Ends { limit, lasted, because: Ending::NotReached } = end else { panic!("{end:?}") };
+    assert!((60..=400).contains(&limit), "{end:?}");
+    assert!((lasted.as_secs_f64() * 1000.0 - (ended - begun)).abs() < 1.0, "{end:?}");
+}
+
+#[test]
 fn four_workers_find_what_one_finds() {
     let limit = Gradient::new(bounds());
     let (clock, turn) = (AtomicU64::new(1), Barrier::new(4));
@@ -303,7 +403,9 @@ fn four_workers_find_what_one_finds() {
                     // Ever more calls at first, 40 of them at a time.
                     let calls = (at / 20_000).min(u64::from(limit.limit())) as u32;
                     let took = Duration::from_millis(10).mul_f64(f64::from(calls.max(40)) / 40.0);
-                    limit.record(1, took, calls, Moment::after_origin(Duration::from_micros(at)));
+                    limit.entered(calls);
+                    let at = Moment::after_origin(Duration::from_micros(at));
+                    limit.record(answer(1, took, calls), at);
                     lowest.fetch_min(limit.limit(), Ordering::Relaxed);
                 }
             });
@@ -320,14 +422,30 @@ proptest! {
         answers in prop::collection::vec(
             (0u64..3, 0u64..100_000, any::<u32>(), 0u64..1_000, any::<bool>()), 1..2_000),
     ) {
-        let (limit, mut now) = (Gradient::new(bounds()), 0);
+        let (limit, mut now, mut begun) = (Gradient::new(bounds()), 0, None);
         for (method, took, in_flight, gap, gives_up) in answers {
             now += gap;
             let now = Moment::after_origin(Duration::from_millis(now));
             let took = Duration::from_millis(took);
-            match gives_up {
-                true => limit.give_up(method, took),
-                false => limit.record(method, took, in_flight, now),
+            limit.entered(in_flight);
+            let turn = match gives_up {
+                true => {
+                    limit.give_up(method, took);
+                    limit.refused(now)
+                }
+                false => limit.record(answer(method, took, in_flight), now),
+            };
+            // Turns are no more than somebody can read.
+            match turn {
+                Some(Turn::Begins { .. }) => {
+                    prop_assert_eq!(begun, None);
+                    begun = Some(now);
+                }
+                Some(Turn::Ends { lasted, .. }) => {
+                    prop_assert_eq!(begun.take().map(|begun| now.since(begun)), Some(lasted));
+                    prop_assert!(lasted >= Duration::from_secs(2));
+                }
+                None => {}
             }
             let bounds = bounds();
             prop_assert!((bounds.least.get()..=bounds.most.get()).contains(&limit.limit()));

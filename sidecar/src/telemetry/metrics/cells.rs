@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::telemetry::labels::{
-    Direction, FallbackKind, GRPC_STATUSES, HANDSHAKE_OUTCOMES, REASONS, RetryOutcome,
+    Direction, FallbackKind, GRPC_STATUSES, HANDSHAKE_OUTCOMES, Injected, REASONS, RetryOutcome,
+    Shed,
 };
 
 /// Upper bounds of the duration buckets, in nanoseconds; one more bucket has no bound.
@@ -88,6 +89,9 @@ pub(super) struct PeerCells {
 pub(super) struct EdgeCells {
     pub(super) connections: Tally,
     pub(super) handshakes: [Tally; HANDSHAKE_OUTCOMES.len()],
+    pub(super) injected: [Tally; Injected::ALL.len()],
+    /// From the mesh alone.
+    pub(super) shed: [Tally; Shed::ALL.len()],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -21,7 +21,8 @@ use super::process::Process;
 use super::upstreams::Standing;
 use super::{Metrics, labels};
 use labels::{
-    Direction, FallbackKind, GRPC_STATUSES, HANDSHAKE_OUTCOMES, OTHER, REASONS, RetryOutcome,
+    Direction, FallbackKind, GRPC_STATUSES, HANDSHAKE_OUTCOMES, Injected, OTHER, REASONS,
+    RetryOutcome, Shed,
 };
 
 const NANOS_PER_SECOND: f64 = 1e9;
@@ -36,6 +37,8 @@ pub(super) struct Scrape {
     calls: BTreeMap<CallKey, CallTotals>,
     peers: BTreeMap<PeerKey, PeerTotals>,
     edges: [EdgeTotals; Direction::ALL.len()],
+    /// The calls that the app gets at a time, and those that wait; none without an app.
+    gate: Option<(u64, u64)>,
     control: control::State,
     standing: Standing,
     process: Process,
@@ -61,6 +64,8 @@ struct PeerTotals {
 struct EdgeTotals {
     connections: u64,
     handshakes: [u64; HANDSHAKE_OUTCOMES.len()],
+    injected: [u64; Injected::ALL.len()],
+    shed: [u64; Shed::ALL.len()],
 }
 
 impl Scrape {
@@ -71,6 +76,7 @@ impl Scrape {
             calls: BTreeMap::new(),
             peers: BTreeMap::new(),
             edges: Default::default(),
+            gate: metrics.gate.get().map(|gate| (gate.limit().into(), gate.queued() as u64)),
             control: metrics.control.snapshot(),
             standing: metrics.upstreams.standing(Instant::now(), metrics.bounds.endpoints),
             process,
@@ -93,6 +99,8 @@ impl Scrape {
             for (totals, cells) in scrape.edges.iter_mut().zip(&shard.edges) {
                 totals.connections += cells.connections.read();
                 merge(&mut totals.handshakes, &cells.handshakes);
+                merge(&mut totals.injected, &cells.injected);
+                merge(&mut totals.shed, &cells.shed);
             }
         }
         scrape
@@ -181,7 +189,27 @@ impl Scrape {
             "TLS handshakes that ended, by outcome",
             None,
             handshakes,
-        )
+        )?;
+        let injected = edges().flat_map(|(direction, totals)| {
+            nonzero(Injected::ALL.map(Injected::label), totals.injected)
+                .map(move |(kind, n)| ([("direction", direction.label()), ("kind", kind)], n))
+        });
+        let help = "Faults that calls met because the config asks for it";
+        counter(encoder, "outrigger_injected", help, None, injected)?;
+        self.encode_gate(encoder)
+    }
+
+    fn encode_gate(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some((limit, queued)) = self.gate else { return Ok(()) };
+        let help = "Calls that the app gets at a time, counted until their response head";
+        gauge(encoder, "outrigger_concurrency_limit", help, None, [(NO_LABELS, limit)])?;
+        let help = "Calls from the mesh that wait for a place among them";
+        gauge(encoder, "outrigger_queued", help, None, [(NO_LABELS, queued)])?;
+        // All of them from the start: what shows up with its first refusal has no rate yet.
+        let shed = &self.edges[Direction::Inbound as usize].shed;
+        let shed = Shed::ALL.iter().zip(shed).map(|(cause, n)| ([("cause", cause.label())], *n));
+        let help = "Calls from the mesh that were refused to spare the app or this sidecar";
+        counter(encoder, "outrigger_shed", help, None, shed)
     }
 
     fn encode_control(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -13,9 +13,10 @@ use std::time::Duration;
 use super::Metrics;
 use super::cells::{CallCells, CallKey, EdgeCells, PeerCells, PeerKey, ShardCells};
 use super::names::KnownNames;
+use crate::inbound::admission::Gate;
 use crate::telemetry::labels::{
-    self, Direction, FallbackKind, HANDSHAKE_OUTCOMES, REASONS, RetryOutcome, grpc_status_index,
-    index_in,
+    self, Direction, FallbackKind, HANDSHAKE_OUTCOMES, Injected, REASONS, RetryOutcome, Shed,
+    grpc_status_index, index_in,
 };
 
 /// One worker's metrics. It belongs to the thread that made it.
@@ -106,6 +107,21 @@ impl Shard {
     pub fn handshake(&self, direction: Direction, outcome: &'static str) {
         let outcome = index_in(&HANDSHAKE_OUTCOMES, outcome);
         self.edge(direction).handshakes[outcome].add(1);
+    }
+
+    /// A fault that the config asks for met a call.
+    pub fn injected(&self, direction: Direction, kind: Injected) {
+        self.edge(direction).injected[kind as usize].add(1);
+    }
+
+    /// A call from the mesh was refused to spare the app or this sidecar.
+    pub fn shed(&self, cause: Shed) {
+        self.edge(Direction::Inbound).shed[cause as usize].add(1);
+    }
+
+    /// The way to the app that calls from the mesh take; told by as many workers as there are.
+    pub fn before_app(&self, gate: &Arc<Gate>) {
+        let _ = self.metrics.gate.set(gate.clone());
     }
 
     /// A connection that calls can come or go by.

@@ -135,6 +135,13 @@ impl Lease {
         self.place = Some(place);
     }
 
+    /// Whether the callee waits for the caller's next piece of the request.
+    pub fn uploads(&mut self, is_coming: bool) {
+        if let Some(place) = &mut self.place {
+            place.uploads(is_coming);
+        }
+    }
+
     /// The call is answered: what it sent was taken.
     pub fn settle(&mut self) {
         if let Some(place) = self.place.take() {
