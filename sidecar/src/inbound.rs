@@ -238,7 +238,6 @@ impl Inbound {
             }
             Timeout::After(left) => begin.checked_add(left),
         };
-        let attempt = attempt(&head);
         if let Some(at) = deadline {
             let now = Instant::now();
             deadline::write(&mut head.headers, at, now);

@@ -48,6 +48,8 @@ mod renewal;
 mod shares;
 #[path = "mesh/sidecar.rs"]
 mod sidecar;
+#[path = "mesh/sparing.rs"]
+mod sparing;
 #[path = "mesh/spread.rs"]
 mod spread;
 #[path = "mesh/stalls.rs"]

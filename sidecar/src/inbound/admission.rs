@@ -278,7 +278,9 @@ impl Patience {
     /// Whether it is at its end.
     fn is_over(self, since: Instant, now: Instant) -> bool {
         match self {
-            Self::Until(deadline) => now + deadline.saturating_duration_since(since) / 20 >= deadline,
+            Self::Until(deadline) => {
+                now + deadline.saturating_duration_since(since) / 20 >= deadline
+            }
             Self::Unknown => true,
             Self::None => false,
         }
@@ -320,3 +322,6 @@ fn tell(turn: &Turn) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

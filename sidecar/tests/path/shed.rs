@@ -167,6 +167,40 @@ async fn a_burst_is_served_in_its_order_and_an_overload_newest_first() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn under_overload_what_is_sent_again_comes_after_all_that_is_not() {
+    let mesh = fixed("most = 1\nqueue = 4\nqueue_timeout = \"2s\"\n");
+    let seen = app_that_takes(&mesh, Duration::from_millis(500));
+    let mut client = mesh.peer("web", &mesh.echo).await;
+    let mut calls = Vec::new();
+    for (name, attempts) in [("a", 0), ("b", 0), ("again", 1), ("c", 0), ("d", 0), ("more", 1)] {
+        let mut request = request().header("x-name", name);
+        if attempts > 0 {
+            request = request.header("grpc-previous-rpc-attempts", attempts.to_string());
+        }
+        calls.push(spawn_request(&mut client, request.body(()).unwrap()));
+        sleep(Duration::from_millis(10)).await;
+    }
+    let mut outcomes = Vec::new();
+    for call in calls {
+        outcomes.push(call.await.unwrap().reason);
+    }
+    // "more" is one too many: the oldest of its kind goes. At 500 ms it is a burst, at 1 s no more.
+    assert_eq!(*seen.names.borrow(), ["a", "b", "d", "c"]);
+    assert_eq!(outcomes, ["", "", "overloaded", "", "", "overloaded"]);
+    let metrics = Mesh::scrape(&mesh.echo_metrics);
+    for line in [
+        "outrigger_shed_total{cause=\"queue_full\"} 1",
+        "outrigger_shed_total{cause=\"queue_timeout\"} 1",
+        "outrigger_shed_total{cause=\"rate\"} 0",
+        "outrigger_concurrency_limit 1\n",
+        "outrigger_queued 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    assert!(!Mesh::scrape(&mesh.web_metrics).contains("outrigger_concurrency_limit"));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn where_the_queue_is_full_the_oldest_is_refused_at_once() {
     let mesh = fixed("most = 1\nqueue = 2\nqueue_timeout = \"10s\"\n");
     let seen = app_that_takes(&mesh, Duration::from_secs(1));
@@ -181,7 +215,7 @@ async fn where_the_queue_is_full_the_oldest_is_refused_at_once() {
         outcomes.push(call.await.unwrap());
     }
     assert_eq!(outcomes[1].reason, "overloaded");
-    assert!(outcomes[1].message.contains("newer ones wait"), "{}", outcomes[1].message);
+    assert!(outcomes[1].message.contains("others wait"), "{}", outcomes[1].message);
     assert!(outcomes[1].after < Duration::from_millis(30), "{:?}", outcomes[1].after);
     assert_eq!(*seen.names.borrow(), ["a", "c", "d"]);
 }

@@ -222,9 +222,7 @@ impl Limiting {
             _ if peak > self.calls / 2 => Halved::NotYet,
             Halved::NotYet => Halved::Since(now),
             Halved::Since(at) if now.since(at) < HALVED.max(speed.took * 2) => Halved::Since(at),
-            Halved::Since(_)
-                if speed.is_slow && speed.above > self.above - HELPED =>
-            {
+            Halved::Since(_) if speed.is_slow && speed.above > self.above - HELPED => {
                 return Step::Lift { because: Ending::NoQuicker, is_usual_now: true };
             }
             Halved::Since(_) => Halved::Helped,
