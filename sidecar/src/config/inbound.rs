@@ -37,7 +37,7 @@ pub struct Concurrency {
     /// … and this beyond it.
     pub slack: Wait,
     /// Calls over the limit that wait, in the whole sidecar; one more takes the place of the oldest,
-    /// which is refused.
+    /// which is refused: of those that are sent again, where there are any.
     pub queue: Count,
     /// A call over the limit waits so long, and never past its deadline, before it is refused.
     pub queue_timeout: Wait,

@@ -145,6 +145,11 @@ async fn a_call_over_the_limit_is_refused_undelivered_when_its_wait_is_over() {
     assert!((29..33).contains(&late.after.as_millis()), "{:?}", late.after);
     assert_eq!(first.await.unwrap().status, "0");
     assert_eq!(seen.calls(), 1);
+    let metrics = Mesh::scrape(&mesh.echo_metrics);
+    for cause in ["deadline", "queue_timeout"] {
+        let line = format!("outrigger_shed_total{{cause=\"{cause}\"}} 1\n");
+        assert!(metrics.contains(&line), "{line} in {metrics}");
+    }
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
@@ -168,7 +173,7 @@ async fn a_burst_is_served_in_its_order_and_an_overload_newest_first() {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn under_overload_what_is_sent_again_comes_after_all_that_is_not() {
-    let mesh = fixed("most = 1\nqueue = 4\nqueue_timeout = \"2s\"\n");
+    let mesh = fixed("most = 1\nqueue = 4\nqueue_timeout = \"1500ms\"\n");
     let seen = app_that_takes(&mesh, Duration::from_millis(500));
     let mut client = mesh.peer("web", &mesh.echo).await;
     let mut calls = Vec::new();
