@@ -197,8 +197,8 @@ async fn under_overload_what_is_sent_again_comes_after_all_that_is_not() {
         "outrigger_shed_total{cause=\"queue_full\"} 1",
         "outrigger_shed_total{cause=\"queue_timeout\"} 1",
         "outrigger_shed_total{cause=\"rate\"} 0",
-        "outrigger_concurrency_limit 1\n",
-        "outrigger_queued 0\n",
+        "outrigger_concurrency_limit{} 1\n",
+        "outrigger_queued{} 0\n",
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
