@@ -67,7 +67,7 @@ impl Bench {
     }
 
     /// Many calls wait, always as many, and most go after half a second without an answer.
-    async fn is_given_up(mut self, patience: impl Fn(Instant) -> Patience) -> bool {
+    async fn gives_up(mut self, patience: impl Fn(Instant) -> Patience) -> bool {
         for _ in 0..400 {
             self.enter(40, &patience(Instant::now())).await;
             advance(TICK).await;
@@ -100,10 +100,10 @@ async fn an_upload_that_is_still_to_come_is_not_the_apps_time() {
 #[tokio::test(start_paused = true)]
 async fn who_goes_before_its_time_is_up_or_was_one_of_two_has_not_given_the_app_up() {
     let half = Duration::from_millis(500);
-    let whole = Bench::new().await.is_given_up(|now| Patience::Until(now + half)).await;
+    let whole = Bench::new().await.gives_up(|now| Patience::Until(now + half)).await;
     assert!(whole, "the test shows nothing");
-    assert!(Bench::new().await.is_given_up(|_| Patience::Unknown).await);
+    assert!(Bench::new().await.gives_up(|_| Patience::Unknown).await);
     // As when a second instance has answered meanwhile.
-    assert!(!Bench::new().await.is_given_up(|now| Patience::Until(now + half * 2)).await);
-    assert!(!Bench::new().await.is_given_up(|_| Patience::None).await);
+    assert!(!Bench::new().await.gives_up(|now| Patience::Until(now + half * 2)).await);
+    assert!(!Bench::new().await.gives_up(|_| Patience::None).await);
 }
