@@ -85,9 +85,8 @@ fn picking(c: &mut Criterion) {
                 b.iter(|| {
                     let (endpoint, permit) =
                         upstream.pick(Tried::default(), None, Probing::First, now).unwrap();
-                    let count = upstream.admit(&endpoint).unwrap();
                     let of = (upstream.clone(), endpoint, method.clone());
-                    let mut sent = Sent::new(of, (permit, count), now, None);
+                    let mut sent = Sent::new(of, (permit, 100), now, None).unwrap();
                     let end = Instant::now();
                     sent.headed(false, end);
                     sent.judge(Outcome::Good, end, String::new);

@@ -107,11 +107,12 @@ pub struct UpstreamState {
     pub used: AtomicBool,
 }
 
-/// Per-process counts of one endpoint.
+/// Per-process counts of one endpoint. First comes what every choice reads.
 #[derive(Debug)]
+#[repr(C)]
 pub struct EndpointState {
     /// Calls whose response head is still to come.
-    pub in_flight: Arc<AtomicUsize>,
+    pub in_flight: AtomicUsize,
     /// Lets it rest while it fails.
     pub breaker: Breaker,
     /// What its last failure was, for people. Only calls that failed look at it.
@@ -135,7 +136,7 @@ impl EndpointState {
     /// Of an endpoint that nothing is known of yet.
     fn new(of: &UpstreamState) -> Arc<Self> {
         let breaker = Breaker::new(of.resting.clone());
-        Arc::new(Self { in_flight: Arc::default(), breaker, failed: Mutex::default() })
+        Arc::new(Self { in_flight: AtomicUsize::new(0), breaker, failed: Mutex::default() })
     }
 
     /// It failed so.

@@ -247,19 +247,16 @@ impl Attempts<'_> {
             let picked = upstream.pick(Tried { sent, passed }, self.hash, probing, now);
             let picked = picked.or_else(repeated);
             let Some((endpoint, permit)) = picked else { break };
-            // Another worker may have taken the last place since the choice.
-            let Some(count) = upstream.admit(&endpoint) else {
+            // From here on it counts in the endpoint's load: one that is slow to connect is slow.
+            let limit = upstream.config.in_flight_per_endpoint.get();
+            let of = (upstream.clone(), endpoint.clone(), self.method.clone());
+            let Some(sent) = Sent::new(of, (permit, limit), now, self.deadline) else {
+                // Another worker has taken the last place since the choice.
+                let now = endpoint.moment(now);
                 upstream.record(&endpoint, permit, Outcome::Unknown, now);
                 avoided.push(endpoint);
                 continue;
             };
-            // From here on it counts in the endpoint's load: one that is slow to connect is slow.
-            let sent = Sent::new(
-                (upstream.clone(), endpoint.clone(), self.method.clone()),
-                (permit, count),
-                now,
-                self.deadline,
-            );
             let leased = match endpoint.pool.ready(now) {
                 Some(lease) => Ok(lease),
                 // Boxed: a call's own future stays small without the way to a new connection.

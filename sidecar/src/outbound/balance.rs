@@ -151,9 +151,9 @@ impl Balance {
         }
         let tier = self.tier();
         if tried.is_empty()
-            && let Some(slot) = self.better(tier, now)
+            && let Some(slot) = self.better(tier, call)
         {
-            let slot = if tier == Tier::Near { self.spilt(slot, now) } else { slot };
+            let slot = if tier == Tier::Near { self.spilt(slot, call) } else { slot };
             if let Some(picked) = self.leave(slot, call) {
                 return Some(picked);
             }
@@ -172,7 +172,7 @@ impl Balance {
             let mut some = (0..tier.len().min(LOOKED_AT)).filter_map(|place| tier.nth(place));
             some.any(|(slot, _)| {
                 let endpoint = self.members.at(slot);
-                self.is_free(endpoint, call) && endpoint.of.state.breaker.would_admit(call.moment)
+                self.is_free(endpoint, call) && endpoint.state.breaker.would_admit(call.moment)
             })
         })
     }
@@ -191,7 +191,7 @@ impl Balance {
                 continue;
             }
             let endpoint = self.members.at(slot).clone();
-            match endpoint.of.state.breaker.state(call.moment) {
+            match endpoint.state.breaker.state(call.moment) {
                 State::Closed => self.members.back(&endpoint, call.now),
                 State::Open(_) | State::HalfOpen => {
                     let picked = self.leave(slot, call);
@@ -232,7 +232,7 @@ impl Balance {
         if !self.is_free(endpoint, call) {
             return None;
         }
-        let permit = endpoint.of.state.breaker.admit(&self.rules.trip, call.moment);
+        let permit = endpoint.state.breaker.admit(&self.rules.trip, call.moment);
         let picked = permit.map(|permit| (endpoint.clone(), permit));
         // Also where it is the probe: until that has ended, no call is drawn from it.
         if permit.is_none_or(Permit::is_probe) {
@@ -262,10 +262,10 @@ impl Balance {
     }
 
     /// The better of two that are drawn.
-    fn better(&mut self, tier: Tier, now: Instant) -> Option<u32> {
-        let (first, weight) = self.draw(tier, now)?;
+    fn better(&mut self, tier: Tier, call: Call<'_>) -> Option<u32> {
+        let (first, weight) = self.draw(tier, call.now)?;
         let Some(second) = self.draw_other(tier, first) else { return Some(first) };
-        Some(self.better_of(tier, (first, weight), second, now))
+        Some(self.better_of(tier, (first, weight), second, call))
     }
 
     /// The first, where the second is not so much better that its weight and warmth do not matter.
@@ -274,16 +274,16 @@ impl Balance {
         tier: Tier,
         (first, weight): (u32, u16),
         (second, other): (u32, u16),
-        now: Instant,
+        call: Call<'_>,
     ) -> u32 {
-        let margin = match (weight == other, self.is_warm_enough(second, now)) {
+        let margin = match (weight == other, self.is_warm_enough(second, call.now)) {
             (_, false) => MUCH,
             (false, true) => CLEARLY,
             (true, true) => 1.0,
         };
         let tier = self.members.tier(tier);
-        let expected = self.load(tier, first, weight, now);
-        let of_other = self.load(tier, second, other, now);
+        let expected = self.load(tier, first, weight, call.moment);
+        let of_other = self.load(tier, second, other, call.moment);
         if of_other * margin < expected { second } else { first }
     }
 
@@ -335,17 +335,17 @@ impl Balance {
     }
 
     /// What a call there is expected to cost, by the weight that is usual in its tier.
-    fn load(&self, tier: &Weighted, slot: u32, weight: u16, now: Instant) -> f64 {
+    fn load(&self, tier: &Weighted, slot: u32, weight: u16, now: Moment) -> f64 {
         let part = f64::from(weight.max(1)) * tier.len() as f64 / tier.weight() as f64;
         self.members.at(slot).load(part, now)
     }
 
     /// The one near, or where that hangs, one far.
-    fn spilt(&mut self, near: u32, now: Instant) -> u32 {
-        if !self.members.at(near).hangs(now) {
+    fn spilt(&mut self, near: u32, call: Call<'_>) -> u32 {
+        if !self.members.at(near).hangs(call.moment) {
             return near;
         }
-        self.better(Tier::Far, now).unwrap_or(near)
+        self.better(Tier::Far, call).unwrap_or(near)
     }
 }
 
@@ -392,7 +392,7 @@ struct Call<'a> {
 }
 
 fn in_flight_of(endpoint: &Endpoint) -> usize {
-    endpoint.of.state.in_flight.load(Ordering::Relaxed)
+    endpoint.state.in_flight.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]

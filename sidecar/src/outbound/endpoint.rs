@@ -32,28 +32,33 @@ const HANGS_BY: f64 = 8.0;
 const OVERTAKEN: u32 = 4;
 
 /// One address that takes calls.
+///
+/// In this order, as a choice among thousands waits for memory above all: what it asks of one that
+/// it takes is in one line of the cache with the count of those who hold it.
+#[repr(C)]
 pub struct Endpoint {
+    speed: Speed,
+    /// As in `of`.
+    pub state: Arc<snapshot::EndpointState>,
     /// What is known of it.
     pub of: snapshot::Endpoint,
     /// For people: `"user-service" at 127.0.0.1:21001`.
     pub whom: Rc<str>,
     /// Its connections.
     pub pool: Rc<Pool>,
-    speed: Speed,
+    clock: Clock,
     down: RefCell<Option<ConnectFault>>,
 }
 
-/// What a choice asks of it, in one line of the cache.
-#[repr(align(64))]
+/// What a choice compares.
 struct Speed {
-    clock: Clock,
     ewma: Cell<PeakEwma>,
     in_flight: Cell<InFlight>,
 }
 
 impl Speed {
     /// An answer took so long, or would have.
-    fn observe(&self, took: Duration, now: Instant) {
+    fn observe(&self, took: Duration, now: Moment) {
         let mut ewma = self.ewma.get();
         ewma.observe(took, now);
         self.ewma.set(ewma);
@@ -70,9 +75,10 @@ impl Endpoint {
         now: Instant,
     ) -> Rc<Self> {
         let whom = format!("\"{service}\" at {}", of.address).into();
-        let ewma = Cell::new(PeakEwma::new(now));
-        let speed = Speed { clock, ewma, in_flight: Cell::default() };
-        Rc::new(Self { of, whom, pool, speed, down: RefCell::default() })
+        let ewma = Cell::new(PeakEwma::new(clock.moment(now)));
+        let speed = Speed { ewma, in_flight: Cell::default() };
+        let (state, down) = (of.state.clone(), RefCell::default());
+        Rc::new(Self { speed, state, of, whom, pool, clock, down })
     }
 
     /// Where it listens.
@@ -82,22 +88,18 @@ impl Endpoint {
 
     /// This time, as its counts have it.
     pub fn moment(&self, at: Instant) -> Moment {
-        self.speed.clock.moment(at)
+        self.clock.moment(at)
     }
 
     /// What a call to it is expected to cost now, where it weighs `weight` times what is usual;
     /// lower is better.
-    pub fn load(&self, weight: f64, now: Instant) -> f64 {
-        self.speed.in_flight.get().load(
-            self.speed.ewma.get().cost(now),
-            weight,
-            self.speed.clock.moment(now),
-        )
+    pub fn load(&self, weight: f64, now: Moment) -> f64 {
+        self.speed.in_flight.get().load(self.speed.ewma.get().cost(now), weight, now)
     }
 
     /// Whether what it has in flight is much older than its answers ever took of late.
-    pub fn hangs(&self, now: Instant) -> bool {
-        let age = self.speed.in_flight.get().mean_age(self.speed.clock.moment(now));
+    pub fn hangs(&self, now: Moment) -> bool {
+        let age = self.speed.in_flight.get().mean_age(now);
         age > HANGS && age.as_secs_f64() > HANGS_BY * self.speed.ewma.get().seconds()
     }
 
@@ -111,18 +113,18 @@ impl Endpoint {
     #[cfg(test)]
     pub fn waits(&self, since: Instant) {
         let mut in_flight = self.speed.in_flight.get();
-        in_flight.begin(self.speed.clock.moment(since));
+        in_flight.begin(self.clock.moment(since));
         self.speed.in_flight.set(in_flight);
     }
 
     /// What its breaker does.
     pub fn breaker(&self, now: Instant) -> State {
-        self.of.state.breaker.state(self.speed.clock.moment(now))
+        self.state.breaker.state(self.clock.moment(now))
     }
 
     /// What its last failure was, in words.
     pub fn failed(&self) -> Option<Arc<str>> {
-        self.of.state.failed()
+        self.state.failed()
     }
 
     /// Why it cannot be connected, while it cannot.
@@ -162,27 +164,33 @@ pub struct Sent {
     upstream: Rc<Upstream>,
     endpoint: Rc<Endpoint>,
     method: Rc<Method>,
-    begin: Instant,
+    begin: Moment,
     deadline: Option<Instant>,
     /// Until it is judged.
     permit: Option<Permit>,
-    /// Until the head.
-    in_flight: Option<Count>,
+    /// Until the head: it counts as in flight.
+    waits: bool,
 }
 
 impl Sent {
-    /// A call that is about to go to this endpoint.
+    /// A call that is about to go to this endpoint; none where as many as `limit` wait for its answer
+    /// already.
     pub fn new(
         (upstream, endpoint, method): (Rc<Upstream>, Rc<Endpoint>, Rc<Method>),
-        (permit, count): (Permit, Count),
+        (permit, limit): (Permit, usize),
         begin: Instant,
         deadline: Option<Instant>,
-    ) -> Self {
+    ) -> Option<Self> {
+        let shared = &endpoint.state.in_flight;
+        if shared.fetch_add(1, Ordering::Relaxed) >= limit {
+            shared.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let (begin, permit) = (endpoint.moment(begin), Some(permit));
         let mut in_flight = endpoint.speed.in_flight.get();
-        in_flight.begin(endpoint.speed.clock.moment(begin));
+        in_flight.begin(begin);
         endpoint.speed.in_flight.set(in_flight);
-        let (permit, in_flight) = (Some(permit), Some(count));
-        Self { upstream, endpoint, method, begin, deadline, permit, in_flight }
+        Some(Self { upstream, endpoint, method, begin, deadline, permit, waits: true })
     }
 
     /// Whether the breaker learns by this call whether the endpoint is well again.
@@ -197,11 +205,13 @@ impl Sent {
 
     /// The head came: the time it took is the endpoint's speed, unless it took no work.
     pub fn headed(&mut self, failed: bool, now: Instant) {
+        let now = self.endpoint.moment(now);
         self.observe(now, failed);
     }
 
     /// The call has ended so; `why` is asked for where it failed.
     pub fn judge(mut self, outcome: Outcome, now: Instant, why: impl FnOnce() -> String) {
+        let now = self.endpoint.moment(now);
         let failed = matches!(outcome, Outcome::Bad | Outcome::Down);
         if !self.observe(now, failed) && failed {
             // It began quickly, and failed all the same.
@@ -213,9 +223,9 @@ impl Sent {
     /// Another endpoint answered first: this one would have taken longer still, nobody knows how
     /// long. Taken for what it was waited for, it would soon be asked again.
     pub fn overtaken(mut self) {
-        let now = Instant::now();
+        let now = self.endpoint.moment(Instant::now());
         if self.leave() {
-            let waited = now.saturating_duration_since(self.begin);
+            let waited = now.since(self.begin);
             self.endpoint.speed.observe(waited * OVERTAKEN, now);
         }
         if self.is_probe() {
@@ -224,20 +234,20 @@ impl Sent {
         }
     }
 
-    fn record(&mut self, outcome: Outcome, now: Instant, why: impl FnOnce() -> String) {
+    fn record(&mut self, outcome: Outcome, now: Moment, why: impl FnOnce() -> String) {
         let Some(permit) = self.permit.take() else { return };
         if matches!(outcome, Outcome::Bad | Outcome::Down) {
-            self.endpoint.of.state.set_failed(&why());
+            self.endpoint.state.set_failed(&why());
         }
         self.upstream.record(&self.endpoint, permit, outcome, now);
     }
 
     /// The wait has ended. Returns whether it had not before.
-    fn observe(&mut self, now: Instant, failed: bool) -> bool {
+    fn observe(&mut self, now: Moment, failed: bool) -> bool {
         if !self.leave() {
             return false;
         }
-        let took = now.saturating_duration_since(self.begin);
+        let took = now.since(self.begin);
         if !failed {
             self.method.answered(took);
         }
@@ -248,10 +258,11 @@ impl Sent {
 
     /// It waits no more. Returns whether it had.
     fn leave(&mut self) -> bool {
-        let waited = self.in_flight.take().is_some();
+        let waited = std::mem::take(&mut self.waits);
         if waited {
+            self.endpoint.state.in_flight.fetch_sub(1, Ordering::Relaxed);
             let mut in_flight = self.endpoint.speed.in_flight.get();
-            in_flight.end(self.endpoint.speed.clock.moment(self.begin));
+            in_flight.end(self.begin);
             self.endpoint.speed.in_flight.set(in_flight);
         }
         waited
@@ -260,20 +271,20 @@ impl Sent {
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        if self.permit.is_none() && self.in_flight.is_none() {
+        if self.permit.is_none() && !self.waits {
             return;
         }
-        let now = Instant::now();
+        let now = self.endpoint.moment(Instant::now());
         let waited = self.leave();
         // At least as slow as it was waited for; how quick it would have been is not known.
-        let took = now.saturating_duration_since(self.begin);
+        let took = now.since(self.begin);
         let speed = &self.endpoint.speed;
         if waited && took.as_secs_f64() > speed.ewma.get().cost(now) {
             speed.observe(took, now);
         }
         // Whoever gives up about when his time is up did so because of it.
-        let allowed = self.deadline.map(|at| at.saturating_duration_since(self.begin));
-        let is_late = allowed.is_some_and(|allowed| now - self.begin >= allowed.mul_f64(0.95));
+        let allowed = self.deadline.map(|at| self.endpoint.moment(at).since(self.begin));
+        let is_late = allowed.is_some_and(|allowed| took >= allowed.mul_f64(0.95));
         let outcome = if waited && is_late { Outcome::Bad } else { Outcome::Unknown };
         self.record(outcome, now, String::new);
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use crate::resilience::moment::Moment;
 
 /// How long a peak is remembered: after this long a third of it is left.
 const DECAY: f64 = 10.0;
@@ -17,17 +17,17 @@ const SEED: f64 = 0.001;
 #[derive(Clone, Copy, Debug)]
 pub struct PeakEwma {
     seconds: f64,
-    at: Instant,
+    at: Moment,
 }
 
 impl PeakEwma {
     /// Of an endpoint that nothing is known of.
-    pub fn new(now: Instant) -> Self {
+    pub fn new(now: Moment) -> Self {
         Self { seconds: SEED, at: now }
     }
 
     /// Takes a response time in.
-    pub fn observe(&mut self, took: Duration, now: Instant) {
+    pub fn observe(&mut self, took: Duration, now: Moment) {
         let took = took.as_secs_f64();
         self.seconds = if took >= self.seconds {
             took
@@ -39,7 +39,7 @@ impl PeakEwma {
     }
 
     /// The expected response time, in seconds; a peak fades while no call goes there.
-    pub fn cost(&self, now: Instant) -> f64 {
+    pub fn cost(&self, now: Moment) -> f64 {
         (self.seconds * self.kept(now)).max(1e-6)
     }
 
@@ -48,8 +48,8 @@ impl PeakEwma {
         self.seconds
     }
 
-    fn kept(&self, now: Instant) -> f64 {
-        (-now.saturating_duration_since(self.at).as_secs_f64() / DECAY).exp()
+    fn kept(&self, now: Moment) -> f64 {
+        (-now.since(self.at).as_secs_f64() / DECAY).exp()
     }
 }
 
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_peak_counts_at_once_and_fades() {
-        let start = Instant::now();
+        let start = Moment::default();
         let mut ewma = PeakEwma::new(start);
         ewma.observe(Duration::from_secs(2), start);
         assert!((ewma.cost(start) - 2.0).abs() < 1e-9);
@@ -75,11 +75,11 @@ mod tests {
         fn the_average_stays_between_what_was_seen(
             times in prop::collection::vec((0u64..10_000, 0u64..10_000), 1..50),
         ) {
-            let mut now = Instant::now();
+            let mut now = Moment::default();
             let mut ewma = PeakEwma::new(now);
             let mut highest = SEED;
             for (gap, took) in times {
-                now += Duration::from_millis(gap);
+                now = now + Duration::from_millis(gap);
                 highest = highest.max(took as f64 / 1000.0);
                 ewma.observe(Duration::from_millis(took), now);
                 prop_assert!(ewma.cost(now) <= highest + 1e-9);

@@ -14,14 +14,14 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use super::balance::{Balance, Probing, Rules, Tried};
-use super::endpoint::{Count, Endpoint};
+use super::endpoint::Endpoint;
 use super::method::Method;
 use crate::config;
 use crate::discovery::methods::Methods;
 use crate::discovery::snapshot;
 use crate::fault::{Fault, Reason};
 use crate::resilience::breaker::{Change, Permit, State};
-use crate::resilience::moment::Clock;
+use crate::resilience::moment::{Clock, Moment};
 use crate::resilience::outcome::Outcome;
 use crate::telemetry::metrics::{AtHand, CallSeries};
 use crate::transport::pool::{ConnectFault, ConnectStage, Pool};
@@ -148,13 +148,12 @@ impl Upstream {
     }
 
     /// A call at an endpoint has ended so.
-    pub fn record(&self, endpoint: &Rc<Endpoint>, permit: Permit, outcome: Outcome, now: Instant) {
+    pub fn record(&self, endpoint: &Rc<Endpoint>, permit: Permit, outcome: Outcome, now: Moment) {
         let endpoints = self.balance.borrow().len();
-        let moment = endpoint.moment(now);
-        let breaker = &endpoint.of.state.breaker;
+        let breaker = &endpoint.state.breaker;
         let trip = &self.config.trip;
         let rng = &mut self.rng.borrow_mut();
-        let change = breaker.record(permit, outcome, trip, endpoints, moment, rng);
+        let change = breaker.record(permit, outcome, trip, endpoints, now, rng);
         match change {
             None => {}
             Some(Change::Closed) => tracing::info!(endpoint = %endpoint.whom, "is well again"),
@@ -164,11 +163,6 @@ impl Upstream {
                 tracing::warn!(endpoint = %endpoint.whom, ?pause, "rests: {cause}; last: {last}");
             }
         }
-    }
-
-    /// One more call that waits for this endpoint's answer, where it has room for it.
-    pub fn admit(&self, endpoint: &Endpoint) -> Option<Count> {
-        Count::admit(&endpoint.of.state.in_flight, self.config.in_flight_per_endpoint.get())
     }
 
     /// Takes an endpoint out until it can be connected again.

@@ -116,8 +116,9 @@ impl Resting {
     }
 }
 
-/// The breaker of one endpoint.
+/// The breaker of one endpoint. First comes what every choice reads.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Breaker {
     word: AtomicU64,
     window: Window,

@@ -39,7 +39,7 @@ impl Balance {
     fn best_of_few(&mut self, tier: Tier, call: Call<'_>) -> Option<u32> {
         let first = self.draw_free(tier, call)?;
         match self.draw_free_other(tier, first.0, call) {
-            Some(second) => Some(self.better_of(tier, first, second, call.now)),
+            Some(second) => Some(self.better_of(tier, first, second, call)),
             None => Some(first.0),
         }
     }

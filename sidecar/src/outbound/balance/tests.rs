@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
 
 use certs::SpiffeId;
 
@@ -222,6 +221,7 @@ fn one_much_slower_gets_no_calls_whatever_it_weighs() {
 
 /// Has it answered once after so long.
 fn slow(endpoint: &Endpoint, took: Duration, now: Instant) {
+    let now = endpoint.moment(now);
     let mut ewma = PeakEwma::new(now);
     ewma.observe(took, now);
     endpoint.learnt(ewma);
@@ -409,9 +409,7 @@ fn workers_share_what_breakers_and_limits_count() {
     let mut others: Vec<_> = others.collect();
     first.open(1);
     others[0].fill(2, ROOM);
-    let counts: Vec<Arc<AtomicUsize>> =
-        snapshot.endpoints.iter().map(|one| one.state.in_flight.clone()).collect();
-    assert_eq!(counts[1].load(Ordering::Relaxed), ROOM);
+    assert_eq!(snapshot.endpoints[1].state.in_flight.load(Ordering::Relaxed), ROOM);
     others.push(first);
     for worker in &mut others {
         assert!(worker.pick(&[], None).is_none(), "one rests and the other is full for all");

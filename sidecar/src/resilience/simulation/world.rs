@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::time::Instant;
 use tonic::Code;
 
 use crate::outbound::ewma::PeakEwma;
@@ -59,8 +58,6 @@ pub(super) struct World {
     events: BTreeMap<(Duration, u64), Event>,
     events_made: u64,
     now: Duration,
-    /// The averages want a clock's time; only differences of it count.
-    origin: Instant,
     rng: Rng,
     seconds: Vec<Second>,
 }
@@ -120,12 +117,11 @@ impl World {
         behaviour: impl Fn(usize, Duration) -> Behaviour + 'static,
     ) -> Self {
         let mut rng = Rng::with_seed(42);
-        let origin = Instant::now();
         let caller = || {
             let resting = Arc::new(Resting::default());
             let endpoint = || Endpoint {
                 breaker: Breaker::new(resting.clone()),
-                ewma: PeakEwma::new(origin),
+                ewma: PeakEwma::new(Moment::default()),
                 in_flight: InFlight::default(),
             };
             let endpoints = (0..endpoints).map(|_| endpoint()).collect();
@@ -141,7 +137,6 @@ impl World {
             events: BTreeMap::new(),
             events_made: 0,
             now: Duration::ZERO,
-            origin,
             rng: Rng::with_seed(rng.u64(..)),
             seconds: Vec::new(),
         };
@@ -255,7 +250,7 @@ impl World {
     /// An endpoint that is due for its probe, so that none waits for the others to be busy; else
     /// the better of two. One that failed this call already only where there is no other.
     fn pick(&mut self, sending: &Sending) -> Option<(usize, Permit)> {
-        let (now, instant) = (self.now(), self.origin + self.now);
+        let now = self.now();
         let caller = &self.callers[sending.caller];
         let is_tried = |endpoint: usize| sending.tried & (1 << endpoint) != 0;
         let mut open: Vec<_> = (0..caller.endpoints.len())
@@ -268,7 +263,7 @@ impl World {
         let due = if caller.resting.count() > 0 { open.iter().find(|e| is_due(**e)) } else { None };
         let load = |e: usize| {
             let endpoint = &caller.endpoints[e];
-            endpoint.in_flight.load(endpoint.ewma.cost(instant), 1.0, now)
+            endpoint.in_flight.load(endpoint.ewma.cost(now), 1.0, now)
         };
         let chosen = match (due, open.len()) {
             (Some(due), _) => *due,
@@ -286,7 +281,7 @@ impl World {
     }
 
     fn end(&mut self, sending: Sending, which: usize, permit: Permit, sent: Duration, end: End) {
-        let (now, instant) = (self.now(), self.origin + self.now);
+        let now = self.now();
         let caller = &mut self.callers[sending.caller];
         let endpoints = caller.endpoints.len();
         let endpoint = &mut caller.endpoints[which];
@@ -307,7 +302,7 @@ impl World {
         };
         // As the sidecar does: what fails at once is not quick.
         let seen = if failure.is_none() { took } else { took.max(Duration::from_millis(100)) };
-        endpoint.ewma.observe(seen, instant);
+        endpoint.ewma.observe(seen, now);
         let _ = endpoint.breaker.record(permit, outcome, &self.trip, endpoints, now, &mut self.rng);
         let Some(failure) = failure else { return };
         let call = Call {
