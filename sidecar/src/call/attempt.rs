@@ -128,7 +128,8 @@ impl Attempt {
             // Whole, or the callee wants no more of it: its answer says why.
             Poll::Ready(End::Whole | End::Sink(_)) => {
                 let body = self.upload.take().map(Pump::into_body);
-                self.spent = body.filter(|body| !self.has_head && matches!(body, Body::Kept(_)));
+                // Also behind the head: that may be held back, and the call sent again.
+                self.spent = body.filter(|body| matches!(body, Body::Kept(_)));
             }
         }
         self.show_stall();

@@ -331,6 +331,7 @@ impl http_body::Body for H1Answer {
             }
         };
         let owed_now = std::mem::take(owed);
+        exchange.attempt().polled(None);
         if owed_now > 0 {
             body.release(owed_now);
             exchange.attempt().progressed();

@@ -299,6 +299,8 @@ impl Exchange {
         // One that is here already was polled for just now.
         if self.head.is_none() || self.peek.is_some() {
             ready!(self.poll_arrival(cx, false))?;
+        } else {
+            self.keep_time(false)?;
         }
         let Some((parts, body)) = self.head.take() else { return Poll::Pending };
         self.in_upstream = None;

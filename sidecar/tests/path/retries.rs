@@ -639,3 +639,35 @@ async fn a_retry_that_finds_no_endpoint_tells_what_was_answered_before() {
     assert_eq!(reason, "breaker_open");
     assert!(message.ends_with("before that: Unavailable: no database"), "{message}");
 }
+
+/// A call whose request ends after the head of an answer that fails: the answer that its caller gets.
+async fn ended_late(config: &str, prepare: impl FnOnce(&Mesh)) -> Answer {
+    let mesh = Mesh::with_caller(config);
+    prepare(&mesh);
+    let _seen = script(&mesh, &[Does::Trails(UNAVAILABLE)]);
+    let mut client = mesh.client().await;
+    let (response, mut send) = client.open(grpc_request());
+    send.send_data(Bytes::from_static(b"asked"), false).unwrap();
+    // The callee has sent its head by then, and fails later.
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    send.send_data(Bytes::from_static(b" twice"), true).unwrap();
+    Answer::read(response.await.unwrap()).await.unwrap()
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_request_that_ends_behind_the_head_of_an_answer_is_sent_again_whole() {
+    let answer = ended_late(IDEMPOTENT, |_| {}).await;
+    assert_eq!((answer.status().0.as_str(), &answer.body[..]), ("0", &b"asked twice"[..]));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_request_that_ends_behind_the_head_of_an_answer_goes_to_another_upstream_whole() {
+    let config = "[retry]\nidempotent = true\nattempts = 1\n[[upstreams.echo.route]]\n\
+                  fallback = [{ upstream = \"other\" }]\n";
+    let answer = ended_late(config, |mesh| {
+        let endpoint = (address("127.0.0.2:21000"), mesh.id("echo"), Arc::from("echo"));
+        mesh.web.set_upstream(Arc::new(Upstream::succeed(None, "other".into(), [endpoint], 0)));
+    });
+    let answer = answer.await;
+    assert_eq!((answer.status().0.as_str(), &answer.body[..]), ("0", &b"asked twice"[..]));
+}
