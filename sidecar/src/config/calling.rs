@@ -224,7 +224,7 @@ impl RetryKeys {
 pub(super) struct HedgeKeys {
     /// After this time; `p95`: what 95 of a hundred calls of the method take; `stalled`: three times
     /// that, and at least 50 ms; `never`. Left out at all levels: `stalled`, but not for PUT and
-    /// DELETE of which no route says `idempotent = true`.
+    /// DELETE, save where the config says `retry.idempotent = true`.
     pub(super) after: Option<HedgeAfter>,
     /// How often a call may be sent for this, the first time counted.
     pub(super) attempts: Option<Attempts>,

@@ -8,10 +8,11 @@ use std::time::SystemTime;
 
 use super::keys::{ConsulKeys, Keys};
 use super::problem::{Origin, Problem};
-use super::tree::{Node, Value};
+use super::tree::Node;
 use super::{Advertise, AgentAddr, Authorization, Config, Inbound, Runtime};
 
 mod calling;
+mod contradiction;
 mod identity;
 mod inbound;
 mod limits;
@@ -172,11 +173,6 @@ impl Resolver<'_> {
 
     fn find(&self, key: &str) -> Option<&Node> {
         self.tree.find(key.split('.'))
-    }
-
-    /// Whether a key is written with a value that is read.
-    fn is_read(&self, key: &str) -> bool {
-        self.find(key).is_some_and(|node| !matches!(node.value, Value::Refused))
     }
 
     /// Whether a key is written anywhere, even with a wrong value.

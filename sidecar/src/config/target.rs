@@ -1,7 +1,9 @@
-//! What rules look at of a request: its path, as it came and in its normal form, and its headers.
+//! What rules look at of a request: its path, in its normal form or as it came, and its headers.
 //!
 //! Apps read `//x`, `/%78` and `/./x` as `/x`, some of them at least. So a rule about `/x` is about
 //! all of these, and nobody steps around it by another spelling; the app gets the path as it came.
+//! Only what must not be stepped around looks at the path as it came, too: what makes a call
+//! repeatable must not be about `/x/..%2Fdelete` for being about what is below `/x/`.
 
 use std::cell::OnceCell;
 
@@ -24,10 +26,14 @@ impl<'h> Target<'h> {
         Self { path: head.uri.path(), normal: OnceCell::new(), headers: &head.headers }
     }
 
-    /// Whether the path, as it came or in its normal form, is one that is looked for. As it came,
-    /// too: an app that goes by the first segments reads `/x/..` as below `/x`.
-    pub fn is_path(&self, is: impl Fn(&str) -> bool) -> bool {
-        is(self.path) || self.normal.get_or_init(|| normal(self.path)).as_deref().is_some_and(is)
+    /// Its path as it came.
+    pub(super) fn path(&self) -> &str {
+        self.path
+    }
+
+    /// Its path in its normal form.
+    pub(super) fn normal(&self) -> &str {
+        self.normal.get_or_init(|| normal(self.path)).as_deref().unwrap_or(self.path)
     }
 }
 

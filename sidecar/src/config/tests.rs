@@ -11,6 +11,7 @@ mod contradictions;
 mod fallback;
 mod files;
 mod inbound;
+mod overrides;
 
 /// What is wrong with a config file's text.
 fn problems(text: &str) -> String {

@@ -98,31 +98,45 @@ pub struct Route {
 /// Which calls a route is for: all that it names must match.
 #[derive(Debug, Clone)]
 pub struct RouteMatch {
-    /// The request's path, without its query, as it came or in its normal form.
+    /// The request's path, without its query.
     pub path: PathMatch,
     /// Headers that must be there with exactly this value.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl RouteMatch {
-    /// Whether a request is one of them.
+    /// Whether a request is one of them, by the normal form of its path.
     pub fn covers(&self, target: &Target<'_>) -> bool {
         let path = match &self.path {
             PathMatch::Any => true,
-            PathMatch::Exact(exact) => target.is_path(|path| path == exact),
-            PathMatch::Prefix(prefix) => target.is_path(|path| path.starts_with(prefix)),
+            // What is stated is in its normal form, and so is what equals it.
+            PathMatch::Exact(exact) => target.path() == exact || target.normal() == exact,
+            PathMatch::Prefix(prefix) => target.normal().starts_with(prefix),
         };
+        path && self.has_headers(target)
+    }
+
+    /// Whether an app may read a request as one of them: one that goes by the first segments reads
+    /// `/x/..` as below `/x`.
+    pub fn may_cover(&self, target: &Target<'_>) -> bool {
+        let as_it_came = match &self.path {
+            PathMatch::Prefix(prefix) => target.path().starts_with(prefix),
+            PathMatch::Any | PathMatch::Exact(_) => false,
+        };
+        (as_it_came && self.has_headers(target)) || self.covers(target)
+    }
+
+    fn has_headers(&self, target: &Target<'_>) -> bool {
         let has = |(name, value): &(HeaderName, HeaderValue)| {
             target.headers.get_all(name).iter().any(|v| v == value)
         };
-        path && self.headers.iter().all(has)
+        self.headers.iter().all(has)
     }
 
     /// Whether it is for every request that `other` is for.
     pub(super) fn includes(&self, other: &Self) -> bool {
         let path = match (&self.path, &other.path) {
             (PathMatch::Any, _) => true,
-            (PathMatch::Prefix(all), _) if all == "/" => true,
             (PathMatch::Exact(one), PathMatch::Exact(other)) => one == other,
             (PathMatch::Prefix(above), PathMatch::Exact(path) | PathMatch::Prefix(path)) => {
                 path.starts_with(above)

@@ -86,7 +86,7 @@ impl Allowance {
         let target = Target::of(head);
         let about = || {
             let rules = self.buckets.iter().map(|(at, bucket)| (&self.rates.rules[*at], bucket));
-            rules.filter(|(rule, _)| rule.matches.route.covers(&target))
+            rules.filter(|(rule, _)| rule.matches.route.may_cover(&target))
         };
         for (taken, (rule, bucket)) in about().enumerate() {
             let Err(wait) = bucket.take(&rule.rate, self.rates.clock.moment(now)) else { continue };

@@ -85,3 +85,17 @@ async fn a_callers_route_takes_each_spelling_of_its_path() {
         assert_eq!(status(&mut client, path).await, "15", "{path}");
     }
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_callers_route_is_not_for_a_path_that_only_begins_like_it() {
+    let mesh = Mesh::with_caller(
+        "[[upstreams.echo.route]]\nmatch = { prefix = \"/x/\" }\nfault = { abort = \"data_loss\" }\n",
+    );
+    let mut client = mesh.client().await;
+    for path in SPELLINGS {
+        assert_eq!(status(&mut client, path).await, "15", "{path}");
+    }
+    for path in ["/x/..%2Fdelete", "/x/../delete", "/x/%2e%2e/delete"] {
+        assert_ne!(status(&mut client, path).await, "15", "{path}");
+    }
+}

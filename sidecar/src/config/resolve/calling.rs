@@ -16,72 +16,89 @@ pub(super) struct Said<'k> {
 }
 
 impl Said<'_> {
-    /// What is wrong with it, by key; `calling` is what it comes to.
-    pub(super) fn contradictions(&self, calling: &Calling) -> Vec<(&'static str, String)> {
+    /// What is wrong with it; `calling` is what it comes to.
+    pub(super) fn contradictions(&self, calling: &Calling) -> Vec<Contradiction> {
         let mut found: Vec<_> = [self.waits(calling), self.rests(), self.body()].into();
         found.extend([self.retries(calling), self.hedges(calling), self.no_hedges()]);
         found.into_iter().flatten().collect()
     }
 
-    fn waits(&self, calling: &Calling) -> Contradiction {
+    fn waits(&self, calling: &Calling) -> Option<Contradiction> {
         let (first, last) = (self.retry.backoff.is_some(), self.retry.backoff_max.is_some());
         let backoff = calling.policy.backoff;
         if backoff.first <= backoff.last || !(first || last) {
             return None;
         }
-        let key = if first { "retry.backoff" } else { "retry.backoff_max" };
+        let mut keys = ("retry.backoff", "retry.backoff_max");
+        if !first {
+            keys = (keys.1, keys.0);
+        }
         let (first, last) = (backoff.first, backoff.last);
         let message = format!(
             "a first wait of {first:?} beside a longest of {last:?}, expected no more than that"
         );
-        Some((key, message))
+        Some(Contradiction::of(keys.0, keys.1, &message))
     }
 
-    fn rests(&self) -> Contradiction {
+    fn rests(&self) -> Option<Contradiction> {
         let (breaker, trip) = self.breaker?;
         let (rest, most) = (breaker.rest.is_some(), breaker.rest_max.is_some());
         if trip.first <= trip.last || !(rest || most) {
             return None;
         }
-        let key = if rest { "breaker.rest" } else { "breaker.rest_max" };
+        let mut keys = ("breaker.rest", "breaker.rest_max");
+        if !rest {
+            keys = (keys.1, keys.0);
+        }
         let (first, last) = (trip.first, trip.last);
         let message = format!(
             "a first rest of {first:?} beside a longest of {last:?}, expected no more than that"
         );
-        Some((key, message))
+        Some(Contradiction::of(keys.0, keys.1, &message))
     }
 
-    fn body(&self) -> Contradiction {
+    fn body(&self) -> Option<Contradiction> {
         let body = self.retry.body.filter(|body| *body > self.kept_requests)?;
-        Some(("retry.body", beyond(body, "limits.kept_requests", self.kept_requests)))
+        let (key, other) = ("retry.body", "limits.kept_requests");
+        Some(Contradiction { key, other, message: beyond(body, other, self.kept_requests) })
     }
 
-    fn retries(&self, calling: &Calling) -> Contradiction {
+    fn retries(&self, calling: &Calling) -> Option<Contradiction> {
         let is_told = self.retry.on.is_some() && calling.policy.attempts.get() == 1;
         let message = "set beside attempts = 1, with which nothing is sent again";
-        is_told.then(|| ("retry.on", message.to_owned()))
+        is_told.then(|| Contradiction::of("retry.on", "retry.attempts", message))
     }
 
-    fn hedges(&self, calling: &Calling) -> Contradiction {
+    fn hedges(&self, calling: &Calling) -> Option<Contradiction> {
         self.hedge.after.filter(|after| *after != HedgeAfter::Never)?;
-        let message = if calling.policy.attempts.get() == 1 {
-            "set beside retry.attempts = 1, with which nothing is sent twice"
+        let (other, message) = if calling.policy.attempts.get() == 1 {
+            ("retry.attempts", "set beside retry.attempts = 1, with which nothing is sent twice")
         } else if calling.hedge.attempts.get() == 1 {
-            "set beside attempts = 1, expected 2 or more"
+            ("hedge.attempts", "set beside attempts = 1, expected 2 or more")
         } else {
             return None;
         };
-        Some(("hedge.after", message.to_owned()))
+        Some(Contradiction::of("hedge.after", other, message))
     }
 
-    fn no_hedges(&self) -> Contradiction {
+    fn no_hedges(&self) -> Option<Contradiction> {
         self.hedge.attempts?;
         self.hedge.after.filter(|after| *after == HedgeAfter::Never)?;
         let message =
             "set beside after = \"never\", with which nothing is sent to a second endpoint";
-        Some(("hedge.attempts", message.to_owned()))
+        Some(Contradiction::of("hedge.attempts", "hedge.after", message))
     }
 }
 
-/// A key, and what is wrong with it.
-type Contradiction = Option<(&'static str, String)>;
+/// A key that another one, here or one level up, makes pointless.
+pub(super) struct Contradiction {
+    pub(super) key: &'static str,
+    pub(super) other: &'static str,
+    pub(super) message: String,
+}
+
+impl Contradiction {
+    fn of(key: &'static str, other: &'static str, message: &str) -> Self {
+        Self { key, other, message: message.to_owned() }
+    }
+}

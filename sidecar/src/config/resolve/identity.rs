@@ -38,7 +38,7 @@ impl Resolver<'_> {
                     self.problem(key, message.into());
                 }
                 for (key, value) in files {
-                    if value.is_some() {
+                    if value.is_some() && self.contradicts(key, "identity.source") {
                         self.problem(
                             key,
                             "set although identity.source is \"consul\", expected \"files\" there"

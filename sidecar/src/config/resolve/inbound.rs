@@ -19,7 +19,7 @@ impl Resolver<'_> {
         if !keys.adaptive {
             for key in ["least", "tolerance_percent", "slack"] {
                 let key = format!("{SECTION}.{key}");
-                if self.is_set(&key) {
+                if self.is_set(&key) && self.contradicts(&key, "inbound.concurrency.adaptive") {
                     let message = "set beside adaptive = false, with which no limit is learned";
                     self.problem(&key, message.into());
                 }
@@ -35,7 +35,8 @@ impl Resolver<'_> {
         let rates = keys.rate.iter().enumerate().filter_map(|(at, keys)| self.rate(at, keys));
         let rates: Vec<_> = rates.collect();
         let key = "inbound.rate_buckets";
-        if self.is_set(key) && self.is_well(RATES) && !rates.iter().any(|rate| rate.per_caller) {
+        let is_told = self.is_set(key) && self.contradicts(key, RATES);
+        if is_told && self.is_well(RATES) && !rates.iter().any(|rate| rate.per_caller) {
             let message = "set although no inbound.rate is per_caller, expected one that is";
             self.problem(key, message.into());
         }

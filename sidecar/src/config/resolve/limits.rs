@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Resolver;
+use crate::config::Count;
 use crate::config::keys::Keys;
 
 impl Resolver<'_> {
@@ -36,12 +37,6 @@ impl Resolver<'_> {
             self.problem(key, format!("a connection_window of \"{connection}\" beside a stream_window of \"{stream}\", expected at least 4 times as much, so that no stream can stall the others"));
         }
         self.within(
-            "limits.in_flight_per_endpoint",
-            &mut limits.in_flight_per_endpoint,
-            "limits.in_flight",
-            limits.in_flight,
-        );
-        self.within(
             "limits.kept_answer",
             &mut limits.kept_answer,
             "limits.kept_answer_bytes",
@@ -50,6 +45,23 @@ impl Resolver<'_> {
         if let Some(body) = &mut keys.retry.body {
             self.within("retry.body", body, "limits.kept_requests", limits.kept_requests);
         }
+    }
+
+    /// How many calls wait for one endpoint of an upstream that nobody named. More than `in_flight`
+    /// stays for the upstreams that allow more.
+    pub(super) fn endpoint_limit(&mut self, keys: &mut Keys) -> Count {
+        let limits = &mut keys.limits;
+        let whole = limits.in_flight;
+        let is_raised = keys.upstreams.values().any(|upstream| {
+            upstream.in_flight_per_endpoint.is_none()
+                && upstream.in_flight.is_some_and(|own| own > whole)
+        });
+        if is_raised {
+            return limits.in_flight_per_endpoint.min(whole);
+        }
+        let part = &mut limits.in_flight_per_endpoint;
+        self.within("limits.in_flight_per_endpoint", part, "limits.in_flight", whole);
+        *part
     }
 
     /// What is a part of something is no more than that: told where the part is written, followed
@@ -64,9 +76,7 @@ impl Resolver<'_> {
         if *part <= whole {
             return;
         }
-        // Of a whole that is wrong nothing is known.
-        let is_known = self.is_read(whole_key) || !self.is_set(whole_key);
-        if self.is_read(part_key) && is_known {
+        if self.is_set(part_key) && self.contradicts(part_key, whole_key) {
             let message = beyond(*part, whole_key, whole);
             self.problem(part_key, message);
         }

@@ -105,7 +105,8 @@ impl Resolver<'_> {
         self.find_in(list, at, key).is_some_and(is_refused)
     }
 
-    fn find_in(&self, list: &str, at: usize, key: &str) -> Option<&Node> {
+    /// What is written for a key of one item of a list, even if it is wrong.
+    pub(super) fn find_in(&self, list: &str, at: usize, key: &str) -> Option<&Node> {
         let Value::List(items) = &self.find(list)?.value else { return None };
         let item = items.iter().filter(|item| !is_refused(item)).nth(at)?;
         item.find(key.split('.'))

@@ -11,24 +11,27 @@ use descriptors::Described;
 use fallback::Subject;
 
 use super::Resolver;
-use super::calling::Said;
+use super::calling::{Contradiction, Said};
+use super::contradiction::is_told;
 use super::matching::{route_match, unreached};
 use crate::config::balance::HashKeys;
 use crate::config::calling::{BreakerKeys, HedgeKeys, RetryKeys};
 use crate::config::inbound::RouteFaultKeys;
 use crate::config::keys::{Keys, MatchKeys, RouteKeys, UpstreamKeys};
+use crate::config::tree::Node;
 use crate::config::{
-    Balance, Calling, Endpoints, HashOn, HedgeAfter, PathMatch, Route, RouteMatch, ServiceName,
-    Size, Upstream, Upstreams, Wait,
+    Balance, Calling, Endpoints, HashOn, HedgeAfter, Limits, PathMatch, Route, RouteMatch,
+    ServiceName, Upstream, Upstreams, Wait,
 };
 use crate::resilience::breaker::Trip;
 use crate::resilience::inject::Injection;
 
 pub(super) fn resolve(
     resolver: &mut Resolver<'_>,
-    keys: &Keys,
+    keys: &mut Keys,
     own: Option<&SpiffeId>,
 ) -> Upstreams {
+    let in_flight_per_endpoint = resolver.endpoint_limit(keys);
     let mut calling = Calling::default().with(&keys.retry, &keys.hedge);
     calling.timeout = keys.timeouts.response;
     calling.policy.budget = keys.retry_budget.allowance(calling.policy.budget);
@@ -47,8 +50,10 @@ pub(super) fn resolve(
     let kept_requests = keys.limits.kept_requests;
     let breaker = Some((&breaker, &trip));
     let said = Said { retry: &retry, hedge: &hedge, breaker, kept_requests };
-    for (key, message) in said.contradictions(&calling) {
-        resolver.problem(key, message);
+    for Contradiction { key, other, message } in said.contradictions(&calling) {
+        if resolver.contradicts(key, other) {
+            resolver.problem(key, message);
+        }
     }
     let other = Upstream {
         listen: None,
@@ -57,7 +62,7 @@ pub(super) fn resolve(
         trip,
         connect_timeout: keys.timeouts.connect,
         in_flight: keys.limits.in_flight,
-        in_flight_per_endpoint: keys.limits.in_flight_per_endpoint,
+        in_flight_per_endpoint,
         balance: keys.balance.clone(),
         methods: None,
         routes: Vec::new(),
@@ -67,7 +72,8 @@ pub(super) fn resolve(
         .iter()
         .map(|(name, section)| {
             let consul = keys.consul.enabled;
-            let mut section = Section { resolver, name, keys: section, consul, own, kept_requests };
+            let mut section =
+                Section { resolver, name, keys: section, consul, own, limits: &keys.limits };
             (name.clone(), Arc::new(section.upstream(&other)))
         })
         .collect();
@@ -80,7 +86,7 @@ struct Section<'s, 't> {
     keys: &'s UpstreamKeys,
     consul: bool,
     own: Option<&'s SpiffeId>,
-    kept_requests: Size,
+    limits: &'s Limits,
 }
 
 impl Section<'_, '_> {
@@ -93,17 +99,22 @@ impl Section<'_, '_> {
         let trip = keys.breaker.trip(other.trip);
         let breaker = Some((&keys.breaker, &trip));
         let said = self.said(&keys.retry, &keys.hedge, breaker);
-        for (key, message) in said.contradictions(&calling) {
-            self.problem(key, message);
+        for Contradiction { key, other, message } in said.contradictions(&calling) {
+            if is_told(self.resolver.find(&self.key(key)), self.above(other)) {
+                self.problem(key, message);
+            }
         }
-        if keys.subset.is_some() && keys.route.iter().any(|route| route.hash.is_some()) {
+        calling.body = calling.body.min(self.limits.kept_requests.bytes() as usize);
+        let is_told = self.resolver.contradicts(&self.key("subset"), &self.key("route"));
+        if is_told && keys.subset.is_some() && keys.route.iter().any(|route| route.hash.is_some()) {
             let message = "set although a route has a hash, by which calls go to all endpoints";
             self.problem("subset", message.into());
         }
         let in_flight = keys.in_flight.unwrap_or(other.in_flight);
-        let mut in_flight_per_endpoint =
-            keys.in_flight_per_endpoint.unwrap_or(other.in_flight_per_endpoint);
+        let inherited = self.limits.in_flight_per_endpoint;
+        let mut in_flight_per_endpoint = keys.in_flight_per_endpoint.unwrap_or(inherited);
         let (part, whole) = (self.key("in_flight_per_endpoint"), self.key("in_flight"));
+        let whole = if self.resolver.is_set(&whole) { whole } else { "limits.in_flight".into() };
         self.resolver.within(&part, &mut in_flight_per_endpoint, &whole, in_flight);
         let routes = keys.route.iter().enumerate();
         let routes = routes.map(|(at, route)| self.route(at, route, &calling, described.as_ref()));
@@ -148,18 +159,36 @@ impl Section<'_, '_> {
         };
         if let Some(key) = key
             && !calling.is_idempotent.unwrap_or(is_described)
+            && self.route_contradicts(at, key, "retry.idempotent")
         {
             self.route_problem(at, key, "set for methods that may not be idempotent, expected retry.idempotent = true beside it: they may then be called twice with the effect of once".into());
         }
-        for (key, message) in self.said(&keys.retry, &keys.hedge, None).contradictions(&calling) {
-            self.route_problem(at, key, message);
+        let said = self.said(&keys.retry, &keys.hedge, None);
+        for Contradiction { key, other, message } in said.contradictions(&calling) {
+            if self.route_contradicts(at, key, other) {
+                self.route_problem(at, key, message);
+            }
         }
+        calling.body = calling.body.min(self.limits.kept_requests.bytes() as usize);
         let hash = self.hash(at, keys.hash.as_ref());
         let fault = keys.fault.as_ref().and_then(|keys| self.fault(at, keys));
         let is_idempotent = calling.is_idempotent;
-        let subject = Subject { at, path: &matches.path, described, is_idempotent };
+        let is_laid_over = !self.route_contradicts(at, "fallback", "retry.idempotent");
+        let path = &matches.path;
+        let subject = Subject { at, path, described, is_idempotent, is_laid_over };
         let fallback = self.ladder(&keys.fallback, &subject);
         Route { matches, calling, fault, hash, fallback }
+    }
+
+    /// What is written for a key that routes have, too, in this section or above it.
+    fn above(&self, key: &str) -> Option<&Node> {
+        self.resolver.find(&self.key(key)).or_else(|| self.resolver.find(key))
+    }
+
+    /// Whether a key of a route is told as a contradiction to another key, there or above it.
+    fn route_contradicts(&self, at: usize, key: &str, other: &str) -> bool {
+        let find = |key| self.resolver.find_in(&self.key("route"), at, key);
+        is_told(find(key), find(other).or_else(|| self.above(other)))
     }
 
     fn said<'k>(
@@ -168,7 +197,7 @@ impl Section<'_, '_> {
         hedge: &'k HedgeKeys,
         breaker: Option<(&'k BreakerKeys, &'k Trip)>,
     ) -> Said<'k> {
-        Said { retry, hedge, breaker, kept_requests: self.kept_requests }
+        Said { retry, hedge, breaker, kept_requests: self.limits.kept_requests }
     }
 
     /// Tells of routes that no call comes to.

@@ -77,15 +77,23 @@ fn a_part_that_is_more_than_its_whole_is_refused() {
             "11: retry.body: found \"2KiB\" beside limits.kept_requests = \"1KiB\", expected no more",
             "13: upstreams.user.retry.body: found \"3KiB\" beside limits.kept_requests = \"1KiB\", \
              expected no more",
-            "14: upstreams.user.in_flight_per_endpoint: found 7 beside upstreams.user.in_flight = 5, \
+            "14: upstreams.user.in_flight_per_endpoint: found 7 beside limits.in_flight = 5, \
              expected no more",
             "15: upstreams.user.route[0].retry.body: found \"4KiB\" beside limits.kept_requests = \
              \"1KiB\", expected no more",
         ],
     );
+    assert_told(
+        "[limits]\nin_flight = 100\n[upstreams.user]\nin_flight_per_endpoint = 300",
+        &["7: upstreams.user.in_flight_per_endpoint: found 300 beside limits.in_flight = 100, \
+           expected no more"],
+    );
     // Of a whole that is wrong nothing is known.
-    let wrong = told("[limits]\nin_flight = \"many\"\nin_flight_per_endpoint = 2000");
-    assert_eq!(wrong.lines().count(), 1, "{wrong}");
+    for part in ["", "kept_requests = 5\n[upstreams.user]\nretry = { body = \"1GiB\" }\n"] {
+        let text = format!("[limits]\nin_flight = \"many\"\n{part}in_flight_per_endpoint = 2000");
+        let (wrong, expected) = (told(&text), 1 + usize::from(!part.is_empty()));
+        assert_eq!(wrong.lines().count(), expected, "{wrong}");
+    }
 }
 
 #[test]
@@ -99,6 +107,21 @@ fn a_part_that_is_left_out_is_no_more_than_its_whole() {
     assert_eq!(config.limits.kept_answer.bytes(), 1024);
     let user = config.upstreams.of(&"user".parse().unwrap());
     assert_eq!((user.in_flight_per_endpoint.get(), user.calling.body), (5, 2048));
+}
+
+#[test]
+fn an_upstream_that_allows_more_calls_keeps_the_part_for_an_endpoint() {
+    for (limits, expected) in [
+        ("in_flight = 100", [256, 50, 100]),
+        ("in_flight_per_endpoint = 2000", [2000, 50, 1024]),
+        ("in_flight = 10\nin_flight_per_endpoint = 70", [70, 50, 10]),
+    ] {
+        let config = config(&format!(
+            "{APP}[limits]\n{limits}\n[upstreams]\nbig.in_flight = 5000\nsmall.in_flight = 50\n"
+        ));
+        let limit = |name: &str| config.upstreams.of(&name.parse().unwrap()).in_flight_per_endpoint;
+        assert_eq!(["big", "small", "other"].map(|name| limit(name).get()), expected, "{limits}");
+    }
 }
 
 #[test]
@@ -118,6 +141,8 @@ fn what_no_call_comes_to_is_refused() {
     let expected = [never(8, list, 2, 0), never(9, list, 3, 1)];
     let expected: Vec<_> = expected.iter().map(String::as_str).collect();
     assert_told(&format!("{routes}{}", by_path.join("\n")), &expected);
+    // `OPTIONS *` has a path without a slash.
+    assert_eq!(told(&format!("{routes}{{ match = {{ prefix = \"/\" }} }},\n{{ }}\n]")), "nothing");
     for all in ["{ },", "{ match = { prefix = \"/\" } },"] {
         let text = format!("{routes}{all}\n{{ match = {{ path = \"/a\" }} }}\n]");
         assert_told(&text, &[&never(7, list, 1, 0)]);

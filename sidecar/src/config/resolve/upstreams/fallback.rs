@@ -23,6 +23,8 @@ pub(super) struct Subject<'r> {
     pub(super) described: Option<&'r Described>,
     /// Whether its methods are idempotent, where the config says it.
     pub(super) is_idempotent: Option<bool>,
+    /// Whether a variable or a flag says so over the file, which is no mistake of the file.
+    pub(super) is_laid_over: bool,
 }
 
 impl Section<'_, '_> {
@@ -137,6 +139,9 @@ fn rung(keys: &RungKeys, subject: &Subject<'_>) -> Result<Rung, (&'static str, S
 
 /// Good answers are kept of methods that may be called twice, and of one message alone.
 fn check_stale(subject: &Subject<'_>) -> Result<(), String> {
+    if subject.is_idempotent == Some(false) && subject.is_laid_over {
+        return Ok(());
+    }
     if subject.is_idempotent == Some(false) {
         return Err("set although retry.idempotent is false, with which no answer is kept, \
                     expected true there, or another step"
