@@ -264,7 +264,7 @@ impl Inbound {
             control.until(deadline, entering).await?
         };
         let place = place.ok_or_else(|| {
-            worker.shard.shed(Shed::Deadline);
+            worker.admission.expired();
             expired("while the app had no room for the call")
         })??;
         let now = place.begin();

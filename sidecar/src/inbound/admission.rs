@@ -86,6 +86,17 @@ impl Gate {
         Some(in_flight)
     }
 
+    /// A call got no place in time.
+    fn refused(&self) {
+        if let Some(learned) = &self.learned
+            && let Some(turn) = learned.refused(self.clock.moment(Instant::now()))
+        {
+            tell(&turn);
+            // No call leaves that would let in those that wait.
+            self.queue.admit(|| self.enter().is_some());
+        }
+    }
+
     fn leave(&self) {
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         if !self.queue.is_empty() {
@@ -133,6 +144,12 @@ impl Admission {
         Box::pin(self.wait(call)).await
     }
 
+    /// A call's deadline passed while it waited for a place.
+    pub fn expired(&self) {
+        self.shard.shed(Shed::Deadline);
+        self.gate.refused();
+    }
+
     async fn wait(self: &Rc<Self>, call: Asking<'_>) -> Result<Place, Fault> {
         let gate = &*self.gate;
         let within = gate.queue_timeout;
@@ -141,11 +158,7 @@ impl Admission {
         let limit = gate.limit();
         let refused = |shed: Shed, why: String| {
             self.shard.shed(shed);
-            if let Some(learned) = &gate.learned
-                && let Some(turn) = learned.refused(gate.clock.moment(Instant::now()))
-            {
-                tell(&turn);
-            }
+            gate.refused();
             let message = format!("{limit} calls at a time are what the app takes now, and {why}");
             Err(Fault::undelivered(Reason::Overloaded, message))
         };

@@ -63,8 +63,9 @@ pub(super) enum Mind {
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Open {
-    /// The most calls in flight in the last period that was not slow.
-    calm: u32,
+    /// The most calls in flight in the last period that was not slow; before there was one, those
+    /// of the first or the limit that ended. None: nothing was seen.
+    calm: Option<u32>,
     /// While periods are slow.
     suspicion: Option<Suspicion>,
 }
@@ -81,7 +82,8 @@ struct Suspicion {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limiting {
     since: Moment,
-    /// Calls in flight when the limit came, and how slow the app was then.
+    /// Calls in flight when the limit came, or the app became slow again under it, and how slow it
+    /// was then.
     calls: u32,
     above: f64,
     /// When the limit was last reached.
@@ -89,6 +91,10 @@ pub(super) struct Limiting {
     /// Since when it could have gone up.
     fits: Moment,
     halved: Halved,
+    /// Whether the last period was not slow: the next slow one may have another reason.
+    was_quick: bool,
+    /// Answers a second in the last period.
+    rate: f64,
 }
 
 /// Whether half the calls in flight have helped.
@@ -138,7 +144,7 @@ impl Mind {
                 Next { limit: bounds.most.get(), is_usual_now, turn }
             }
             Step::Accept => {
-                *self = Self::default();
+                *self = Self::Open(Open { calm: Some(period.peak), suspicion: None });
                 Next { limit: bounds.most.get(), is_usual_now: true, turn: None }
             }
         }
@@ -146,12 +152,18 @@ impl Mind {
 
     /// Ends the limit, as no answer comes under it; none where there is none.
     pub(super) fn lift(&mut self, limit: u32, now: Moment) -> Option<Turn> {
-        self.end(limit, Ending::NoAnswer, now)
+        let Self::Limiting(Limiting { rate, .. }) = *self else { return None };
+        let turn = self.end(limit, Ending::NoAnswer, now);
+        // An app that only stood still for a moment is as overloaded as before: what it took under
+        // the limit is what a pile-up is told by.
+        let suspicion = Suspicion { since: now, calls: limit, rate, evidence: 0 };
+        *self = Self::Open(Open { calm: Some(limit), suspicion: Some(suspicion) });
+        turn
     }
 
     fn end(&mut self, limit: u32, because: Ending, now: Moment) -> Option<Turn> {
         let Self::Limiting(Limiting { since, .. }) = *self else { return None };
-        *self = Self::default();
+        *self = Self::Open(Open { calm: Some(limit), suspicion: None });
         Some(Turn::Ends { limit, lasted: now.since(since), because })
     }
 }
@@ -171,15 +183,16 @@ enum Step {
 impl Open {
     fn conclude(&mut self, period: &Period, bounds: &Bounds, now: Moment) -> Step {
         if !period.speed.is_slow || period.peak <= bounds.least.get() {
-            *self = Self { calm: period.peak, suspicion: None };
+            *self = Self { calm: Some(period.peak), suspicion: None };
             return Step::Stay(bounds.most.get());
         }
+        let calm = *self.calm.get_or_insert(period.peak);
         let first =
             || Suspicion { since: now, calls: period.peak, rate: period.rate(), evidence: 0 };
         let suspicion = self.suspicion.get_or_insert_with(first);
         let pile_up = period.peak >= suspicion.calls.saturating_mul(2)
             && period.rate() <= suspicion.rate * 1.25;
-        let are_given_up = period.peak >= self.calm.saturating_mul(2)
+        let are_given_up = period.peak >= calm.saturating_mul(2)
             && period.given_up.saturating_mul(4) >= period.measured;
         suspicion.evidence = if pile_up || are_given_up { suspicion.evidence + 1 } else { 0 };
         if suspicion.evidence >= EVIDENCE {
@@ -190,6 +203,8 @@ impl Open {
                 reached: now,
                 fits: now,
                 halved: Halved::NotYet,
+                was_quick: false,
+                rate: period.rate(),
             };
             let limit = f64::from(period.peak) * period.speed.gradient.clamp(0.5, 1.0);
             let limit = within(limit, bounds);
@@ -202,7 +217,8 @@ impl Open {
             };
             return Step::Limit(limiting, limit, turn);
         }
-        if now.since(suspicion.since) >= SETTLED {
+        // What is half proven is not how long it takes, however long no answer came before.
+        if suspicion.evidence == 0 && now.since(suspicion.since) >= SETTLED {
             return Step::Accept;
         }
         Step::Stay(bounds.most.get())
@@ -216,6 +232,12 @@ impl Limiting {
             self.reached = now;
         } else if now.since(self.reached) >= SETTLED {
             return Step::Lift { because: Ending::NotReached, is_usual_now: false };
+        }
+        self.rate = period.rate();
+        if !speed.is_slow {
+            self.was_quick = true;
+        } else if std::mem::take(&mut self.was_quick) {
+            (self.calls, self.above, self.halved) = (limit, speed.above, Halved::NotYet);
         }
         self.halved = match self.halved {
             Halved::Helped => Halved::Helped,

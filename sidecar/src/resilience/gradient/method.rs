@@ -4,7 +4,7 @@
 //! that find no place share the last one: what they take is then told of their mixture, which is
 //! less, but an app whose methods are many is spared all the same.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Bounds;
@@ -15,8 +15,10 @@ const PLACES: usize = 512;
 const TRIES: usize = 8;
 /// The quickest of so many answers counts; a power of two.
 const OF: u64 = 4;
-/// Sums of logarithms are kept as whole numbers of this part.
-const PART: f64 = 1e6;
+/// Sums of logarithms are kept as whole numbers of this part, above a count in the lowest bits: as
+/// many of an hour as can be counted fit.
+const PART: f64 = 524_288.0;
+const COUNT: u64 = (1 << 20) - 1;
 /// How much of the way down, and up, what is usual goes in a period.
 const DOWN: f64 = 1.0 / 8.0;
 const UP: f64 = 1.0 / 512.0;
@@ -31,9 +33,9 @@ struct Method {
     key: AtomicU64,
     /// How many answers of the present four there were, and the quickest one's nanoseconds above.
     four: AtomicU64,
-    /// Of the period: the sum of the logarithms, and of how many fours.
+    /// Of the period: the sum of the logarithms, and of how many fours. In one, as a logarithm whose
+    /// four is counted in another period makes both wildly wrong.
     logs: AtomicU64,
-    fours: AtomicU32,
     /// The bits of two `f64`, logarithms of nanoseconds: what it takes usually, and what it took in
     /// its last period; 0: not known yet.
     usual: AtomicU64,
@@ -75,8 +77,10 @@ impl Methods {
             && before % OF == OF - 1
         {
             let log = (took.min(before / OF).max(1) as f64).ln();
-            method.logs.fetch_add((log * PART) as u64, Ordering::Relaxed);
-            method.fours.fetch_add(1, Ordering::Relaxed);
+            let one = (log * PART) as u64 * (COUNT + 1) + 1;
+            let add = |logs: u64| (logs & COUNT < COUNT).then(|| logs + one);
+            // Where they are too many to be counted, one more says nothing new.
+            let _ = method.logs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
             return true;
         }
         false
@@ -106,12 +110,13 @@ impl Methods {
         let (mut all, mut slow) = (0.0, 0.0);
         let (mut gradient, mut above, mut slowest) = (0.0, 0.0, 0f64);
         for method in &self.0 {
-            let fours = method.fours.swap(0, Ordering::Relaxed);
-            if fours == 0 {
+            // A look first: of most places nobody has anything to say.
+            if method.logs.load(Ordering::Relaxed) == 0 {
                 continue;
             }
-            let fours = f64::from(fours);
-            let log = method.logs.swap(0, Ordering::Relaxed) as f64 / PART / fours;
+            let logs = method.logs.swap(0, Ordering::Relaxed);
+            let fours = (logs & COUNT) as f64;
+            let log = (logs / (COUNT + 1)) as f64 / PART / fours;
             method.last.store(log.to_bits(), Ordering::Relaxed);
             let usual = match method.usual.load(Ordering::Relaxed) {
                 0 => log,
