@@ -83,7 +83,7 @@ struct Suspicion {
 pub(super) struct Limiting {
     since: Moment,
     /// Calls in flight when the limit came, or the app became slow again under it, and how slow it
-    /// was then.
+    /// was at most while more than half of them were.
     calls: u32,
     above: f64,
     /// When the limit was last reached.
@@ -93,6 +93,8 @@ pub(super) struct Limiting {
     halved: Halved,
     /// Whether the last period was not slow: the next slow one may have another reason.
     was_quick: bool,
+    /// When it was last more than the least, or the app not slow.
+    above_least: Moment,
     /// Answers a second in the last period.
     rate: f64,
 }
@@ -204,6 +206,7 @@ impl Open {
                 fits: now,
                 halved: Halved::NotYet,
                 was_quick: false,
+                above_least: now,
                 rate: period.rate(),
             };
             let limit = f64::from(period.peak) * period.speed.gradient.clamp(0.5, 1.0);
@@ -238,6 +241,18 @@ impl Limiting {
             self.was_quick = true;
         } else if std::mem::take(&mut self.was_quick) {
             (self.calls, self.above, self.halved) = (limit, speed.above, Halved::NotYet);
+        }
+        if !speed.is_slow || limit > bounds.least.get() {
+            self.above_least = now;
+        } else if now.since(self.above_least) >= SETTLED {
+            // The least cannot be halved: more for a moment shows whether fewer help.
+            let more = limit.saturating_mul(4).min(bounds.most.get());
+            (self.calls, self.above, self.halved) = (more, speed.above, Halved::NotYet);
+            self.above_least = now;
+            return Step::Stay(more);
+        }
+        if peak > self.calls / 2 {
+            self.above = self.above.max(speed.above);
         }
         self.halved = match self.halved {
             Halved::Helped => Halved::Helped,

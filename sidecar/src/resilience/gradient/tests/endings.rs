@@ -118,3 +118,23 @@ fn an_app_that_waits_for_something_slow_and_keeps_up_is_not_limited() {
     }
     assert_eq!((world.refused, world.lowest), (0, 10_000));
 }
+
+#[test]
+fn the_least_limit_too_is_lifted_where_fewer_calls_are_no_quicker_and_there_alone() {
+    for width in [2, 4] {
+        let mut world = World::new(width);
+        let rate = width as f64 * 100.0;
+        world.patience = 15_000.0;
+        world.run(&[calls(rate * 0.5, |_| 10.0)], 10);
+        world.run(&[calls(rate * 5.0, |_| 10.0)], 20);
+        for _ in 0..60 {
+            world.run(&[calls(rate * 5.0, |_| 10.0)], 1);
+            assert!(world.limit.limit() <= 64, "{width}: {:?}", world.turns);
+        }
+        world.width = 10_000;
+        world.run(&[calls(300.0, |_| 510.0)], 60);
+        let before = world.refused;
+        world.run(&[calls(300.0, |_| 510.0)], 10);
+        assert_eq!((world.refused - before, world.limit.limit()), (0, 10_000), "{width}");
+    }
+}
