@@ -14,12 +14,13 @@ use std::time::SystemTime;
 use certs::SpiffeId;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{Request, Uri};
+use outrigger::call::headers::Asked;
 use outrigger::config::{self, Config, ServiceName};
 use outrigger::discovery::snapshot;
 use outrigger::outbound::balance::{Probing, Tried};
 use outrigger::outbound::endpoint::Sent;
 use outrigger::outbound::method::Method;
-use outrigger::outbound::route;
+use outrigger::outbound::route::{self, Way};
 use outrigger::outbound::upstream::Upstream;
 use outrigger::resilience::idempotency::Idempotency;
 use outrigger::resilience::outcome::Outcome;
@@ -51,6 +52,8 @@ fn upstream_by_name(c: &mut Criterion) {
 
 fn routes(c: &mut Criterion) {
     let (head, ()) = Request::post(PATH).body(()).unwrap().into_parts();
+    let asked = Asked::of(&head.headers);
+    let method = method(&Metrics::new("web", Bounds::default()));
     for n in [0, 1, 16] {
         let routes: String = (0..n)
             .map(|n| {
@@ -60,9 +63,9 @@ fn routes(c: &mut Criterion) {
                 )
             })
             .collect();
-        let upstream = upstream_config(&routes);
+        let upstream = Upstream::new("user-service", upstream_config(&routes), 512);
         c.bench_function(&format!("route/none of {n} matches"), |b| {
-            b.iter(|| route::calling(black_box(&upstream), black_box(&head)).timeout);
+            b.iter(|| Way::of(&upstream, &method, &asked, black_box(&head)).calling().timeout);
         });
     }
 }
@@ -80,8 +83,7 @@ fn picking(c: &mut Criterion) {
         });
         if n == 3 {
             c.bench_function("pick/of 3, counted, answered and judged", |b| {
-                let series = metrics.shard().calls(Direction::Outbound, "user-service", PATH);
-                let method = Rc::new(Method::new(PATH, series, Idempotency::Unknown));
+                let method = method(&metrics);
                 b.iter(|| {
                     let (endpoint, permit) =
                         upstream.pick(Tried::default(), None, Probing::First, now).unwrap();
@@ -94,6 +96,11 @@ fn picking(c: &mut Criterion) {
             });
         }
     }
+}
+
+fn method(metrics: &Arc<Metrics>) -> Rc<Method> {
+    let series = metrics.shard().calls(Direction::Outbound, "user-service", PATH);
+    Rc::new(Method::new(PATH, series, Idempotency::Unknown))
 }
 
 fn upstream_config(routes: &str) -> Arc<config::Upstream> {

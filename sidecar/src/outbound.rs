@@ -42,6 +42,7 @@ use crate::worker::serve;
 use attempts::{Attempts, Going};
 use endpoint::Count;
 use fallback::Ladder;
+use route::Way;
 use upstream::Upstream;
 
 /// Whose config injects a fault.
@@ -143,14 +144,11 @@ impl Outbound {
         let head = &going.call.head;
         let before = hop.map_or(0, |hop| hop.attempt).max(asked.attempts);
         let asking = Asking { context, deadline, before, now: context.begin };
-        let rungs = route::fallback(&upstream.config, head);
-        if rungs.is_empty() || asked.dialect != Dialect::Grpc {
-            return self.at(&asking, &upstream, &method, going).await;
+        let way = Way::of(&upstream, &method, asked, head);
+        if way.fallback().is_empty() || asked.dialect != Dialect::Grpc {
+            return self.at(&asking, way, going).await;
         }
-        let calling = route::calling(&upstream.config, head);
-        let is_idempotent = route::idempotency(calling, &method, asked, head).may_repeat();
-        let (upstream, method) = (&upstream, &method);
-        let ladder = Ladder { screen: self, asking, upstream, method, rungs, is_idempotent };
+        let ladder = Ladder { screen: self, asking, way };
         Box::pin(ladder.run(going)).await
     }
 
@@ -161,14 +159,14 @@ impl Outbound {
         })
     }
 
-    /// Sends a call to an upstream, as its route there says.
+    /// Sends a call on its way.
     async fn at(
         &self,
         asking: &Asking<'_>,
-        upstream: &Rc<Upstream>,
-        method: &Rc<method::Method>,
+        way: Way<'_>,
         going: &mut Going,
     ) -> Result<Box<Exchange>, Ended> {
+        let Way { upstream, method, .. } = way;
         let Asking { context, deadline, before, mut now } = *asking;
         let (worker, asked) = (&*self.worker, &context.asked);
         let snapshot = match upstream.present() {
@@ -184,7 +182,7 @@ impl Outbound {
         if method.is_use {
             state.used.store(true, Ordering::Relaxed);
         }
-        if let Some(injection) = route::fault(&upstream.config, &going.call.head) {
+        if let Some(injection) = way.fault() {
             let count = |kind| worker.shard.injected(Direction::Outbound, kind);
             let mut injected = Box::pin(inject::apply(injection, INJECTED_BY, count));
             going.until(deadline, &upstream.name, injected.as_mut()).await??;
@@ -196,10 +194,8 @@ impl Outbound {
                 format!("{limit} calls to \"{}\" wait for an answer already", upstream.name);
             Fault::undelivered(Reason::Overloaded, message)
         })?);
-        let head = &going.call.head;
-        let calling = route::calling(&upstream.config, head);
         let call = retry::Call {
-            idempotency: route::idempotency(calling, method, asked, head),
+            idempotency: way.idempotency,
             is_retry_already: before > 0,
             deadline: deadline.map(|at| state.clock.moment(at)),
         };
@@ -208,9 +204,9 @@ impl Outbound {
             upstream,
             state,
             method,
-            calling,
+            calling: way.calling(),
             asked,
-            hash: route::hash(&upstream.config, head),
+            hash: way.hash(&going.call.head),
             call,
             deadline,
             begin: now,

@@ -3,6 +3,8 @@
 //! Until its head has come, another attempt may take the place of the one that failed. Whoever
 //! carries the answer to the caller (an HTTP/2 stream, or hyper for HTTP/1.1) polls it.
 
+mod timing;
+
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,10 +17,11 @@ use super::attempt::Attempt;
 use super::control::Control;
 use super::headers::{self, Answered, Dialect};
 use super::told::Told;
-use crate::fault::{Fault, Reason};
+use crate::fault::Fault;
 use crate::outbound::endpoint::Count;
 use crate::resilience::outcome::Outcome;
 use crate::transport::body::{Body, Noted, Piece};
+use timing::Wait;
 
 /// How long a head is held back whose call may be sent again, until its first message or its status
 /// comes.
@@ -76,17 +79,6 @@ pub struct Exchange {
     timer: Option<Wait>,
     /// When it was sent, until its first poll, which comes at once.
     sent: Option<Instant>,
-}
-
-/// What a call is woken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    Deadline,
-    Head,
-    Hedge,
-    Peek,
-    /// What had moved when it was set.
-    Idle(u64),
 }
 
 impl Exchange {
@@ -300,6 +292,7 @@ impl Exchange {
         if self.head.is_none() || self.peek.is_some() {
             ready!(self.poll_arrival(cx, false))?;
         } else {
+            // What is waited for from here on: the next piece, no more the head.
             self.keep_time(false)?;
         }
         let Some((parts, body)) = self.head.take() else { return Poll::Pending };
@@ -350,59 +343,5 @@ impl Exchange {
         self.attempt.judge(told.outcome(), || told.words());
         self.check_size(answered.size)?;
         Ok(answered.status)
-    }
-
-    fn keep_time(&mut self, due: bool) -> Result<(), Ended> {
-        if due && let Some(wait) = self.timer.take() {
-            match wait {
-                Wait::Idle(moved) if moved != self.attempt.moved() => {}
-                Wait::Hedge => {
-                    self.is_hedge_due = self.hedge.take().is_some();
-                }
-                // Whoever waits for it looks at the clock.
-                Wait::Peek => self.peek = self.peek.map(|_| Instant::now()),
-                _ => return Err(self.expired(wait).into()),
-            }
-        }
-        if self.timer.is_none()
-            && let Some((wait, at)) = self.next_wait()
-        {
-            self.timer = Some(wait);
-            let is_last = matches!(wait, Wait::Deadline | Wait::Head);
-            self.control.wake_at(at, is_last);
-        }
-        Ok(())
-    }
-
-    fn next_wait(&mut self) -> Option<(Wait, Instant)> {
-        let deadline = self.limits.deadline.map(|at| (Wait::Deadline, at));
-        let waits_for_head = !self.attempt.has_head() && !self.attempt.is_uploading();
-        let response = self.limits.response.filter(|_| waits_for_head);
-        let head = response.map(|response| (Wait::Head, self.attempt.now() + response));
-        let idle = self.limits.idle;
-        let idle = idle.map(|idle| (Wait::Idle(self.attempt.moved()), self.attempt.now() + idle));
-        let hedge = self.hedge.map(|at| (Wait::Hedge, at));
-        let peek = self.peek.map(|at| (Wait::Peek, at));
-        [deadline, head, idle, hedge, peek].into_iter().flatten().min_by_key(|(_, at)| *at)
-    }
-
-    fn expired(&mut self, wait: Wait) -> Fault {
-        let whom = self.attempt.whom();
-        let message = match wait {
-            Wait::Deadline if self.attempt.has_head() => {
-                format!("the deadline passed while {whom} answered")
-            }
-            Wait::Deadline => format!("the deadline passed before {whom} answered"),
-            Wait::Head => format!(
-                "{whom} did not answer within {:?} (the response timeout; the caller set no deadline)",
-                self.limits.response.unwrap_or_default(),
-            ),
-            _ => format!(
-                "nothing moved between the caller and {whom} for {:?} (the idle timeout)",
-                self.limits.idle.unwrap_or_default(),
-            ),
-        };
-        self.attempt.judge(Outcome::of_reason(Reason::DeadlineExceeded), || message.clone());
-        Fault::after_send(Reason::DeadlineExceeded, message)
     }
 }

@@ -10,7 +10,6 @@ pub mod answers;
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,8 +21,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::attempts::Going;
-use super::method::Method;
-use super::upstream::Upstream;
+use super::route::Way;
 use super::{Asking, Outbound};
 use crate::call::carry::Call;
 use crate::call::exchange::{Ended, Exchange, Limits};
@@ -44,10 +42,7 @@ const WHOLE: Duration = Duration::from_secs(1);
 pub(super) struct Ladder<'a> {
     pub(super) screen: &'a Outbound,
     pub(super) asking: Asking<'a>,
-    pub(super) upstream: &'a Rc<Upstream>,
-    pub(super) method: &'a Rc<Method>,
-    pub(super) rungs: &'a [Rung],
-    pub(super) is_idempotent: bool,
+    pub(super) way: Way<'a>,
 }
 
 /// How an upstream has failed.
@@ -63,14 +58,14 @@ impl Ladder<'_> {
     pub(super) async fn run(&self, going: &mut Going) -> Result<Box<Exchange>, Ended> {
         let asked = going.call.head.clone();
         going.has_fallback = true;
-        let mut failed = match self.at(&self.asking, self.upstream, self.method, going).await? {
+        let mut failed = match self.at(&self.asking, self.way, going).await? {
             Ok(mut exchange) => {
                 self.note(&asked, &mut exchange);
                 return Ok(exchange);
             }
             Err(failed) => failed,
         };
-        for rung in self.rungs {
+        for rung in self.way.fallback() {
             let found = match rung {
                 Rung::Upstream(name) => {
                     self.elsewhere(name.as_str(), &asked, going, &mut failed).await?
@@ -89,7 +84,7 @@ impl Ladder<'_> {
             };
             if let Some(mut exchange) = found {
                 let kind = kind(rung);
-                self.screen.worker.shard.fallback(&self.upstream.name, kind);
+                self.screen.worker.shard.fallback(&self.way.upstream.name, kind);
                 exchange.mark(FALLBACK, HeaderValue::from_static(kind.label()));
                 return Ok(exchange);
             }
@@ -107,11 +102,10 @@ impl Ladder<'_> {
     async fn at(
         &self,
         asking: &Asking<'_>,
-        upstream: &Rc<Upstream>,
-        method: &Rc<Method>,
+        way: Way<'_>,
         going: &mut Going,
     ) -> Result<Result<Box<Exchange>, Failed>, Ended> {
-        let ended = self.screen.at(asking, upstream, method, going).await;
+        let ended = self.screen.at(asking, way, going).await;
         let now = Instant::now();
         let in_time = asking.deadline.is_none_or(|deadline| now < deadline);
         match ended {
@@ -153,15 +147,16 @@ impl Ladder<'_> {
             _ => false,
         };
         let Ok(other) = self.screen.worker.upstream(name) else { return Ok(None) };
-        if !can_be_replayed || (failed.was_delivered && !self.is_idempotent) {
+        if !can_be_replayed || (failed.was_delivered && !self.way.idempotency.may_repeat()) {
             return Ok(None);
         }
         (going.call.head, going.in_upstream) = (asked.clone(), None);
         let method = self.screen.method(&other, asked);
+        let way = Way::of(&other, &method, &self.asking.context.asked, asked);
         // A retry of the call, not to be multiplied by retries of its own.
         let before = self.asking.before.saturating_add(1);
         let asking = Asking { before, now: Instant::now(), ..self.asking };
-        Ok(match self.at(&asking, &other, &method, going).await? {
+        Ok(match self.at(&asking, way, going).await? {
             Ok(exchange) => Some(exchange),
             Err(still) => {
                 failed.was_delivered |= still.was_delivered;
@@ -178,7 +173,7 @@ impl Ladder<'_> {
         age: Duration,
     ) -> Result<Option<KeptAnswer>, Ended> {
         let Call { body, control: Some(control), .. } = &mut *going.call else { return Ok(None) };
-        if !self.is_idempotent {
+        if !self.way.idempotency.may_repeat() {
             return Ok(None);
         }
         let limit = self.screen.worker.config.limits.kept_answer.bytes() as usize;
@@ -197,9 +192,9 @@ impl Ladder<'_> {
 
     /// Keeps the answer for later once it has ended well, where the route asks for it.
     fn note(&self, asked: &Parts, exchange: &mut Exchange) {
-        let is_kept = self.rungs.iter().any(|rung| matches!(rung, Rung::Stale(_)));
+        let is_kept = self.way.fallback().iter().any(|rung| matches!(rung, Rung::Stale(_)));
         // One with a status has ended, and not with a message.
-        if !is_kept || !self.is_idempotent || exchange.answered().status.is_some() {
+        if !is_kept || !self.way.idempotency.may_repeat() || exchange.answered().status.is_some() {
             return;
         }
         let Some(kept) = exchange.attempt().kept().filter(|kept| kept.is_complete()) else {
@@ -222,7 +217,7 @@ impl Ladder<'_> {
     }
 
     fn question(&self, asked: &Parts, body: &Kept) -> Question {
-        Question::new(&self.upstream.name, asked.uri.path(), &asked.headers, body.pieces())
+        Question::new(&self.way.upstream.name, asked.uri.path(), &asked.headers, body.pieces())
     }
 
     /// An answer that no callee gives.

@@ -1,14 +1,16 @@
 //! Which upstream a call is for, and what its route sets.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use http::Uri;
 use http::request::Parts;
 use http::uri::Authority;
 
 use super::method::Method;
+use super::upstream::Upstream;
 use crate::call::headers::{Asked, Dialect};
-use crate::config::{Calling, Route, Rung, ServiceName, Target, Upstream};
+use crate::config::{Calling, Route, Rung, ServiceName, Target};
 use crate::fault::{Fault, Reason};
 use crate::resilience::balance;
 use crate::resilience::idempotency::Idempotency;
@@ -115,45 +117,61 @@ fn kebab(name: &str) -> String {
     out
 }
 
-/// What a request's caller gets once the upstream has failed; empty: the failure.
-pub fn fallback<'a>(upstream: &'a Upstream, head: &Parts) -> &'a [Rung] {
-    find(upstream, head).map_or(&[], |route| &route.fallback)
+/// Where a request goes, and what is set for it there.
+#[derive(Clone, Copy)]
+pub struct Way<'a> {
+    /// The upstream.
+    pub upstream: &'a Rc<Upstream>,
+    /// Its method.
+    pub method: &'a Rc<Method>,
+    /// What becomes of a request that is sent twice.
+    pub idempotency: Idempotency,
+    /// The first of the upstream's routes that is for it; none: the upstream's own values.
+    route: Option<&'a Route>,
 }
 
-/// The first of an upstream's routes that is for a request.
-fn find<'a>(upstream: &'a Upstream, head: &Parts) -> Option<&'a Route> {
-    let target = Target::of(head);
-    upstream.routes.iter().find(|route| route.matches.covers(&target))
-}
-
-/// How a request is sent: as its route says, else as the upstream.
-pub fn calling<'a>(upstream: &'a Upstream, head: &Parts) -> &'a Calling {
-    find(upstream, head).map_or(&upstream.calling, |route| &route.calling)
-}
-
-/// What a request meets on purpose.
-pub fn fault<'a>(upstream: &'a Upstream, head: &Parts) -> Option<&'a Injection> {
-    find(upstream, head).and_then(|route| route.fault.as_ref())
-}
-
-/// What decides to which endpoint a request goes, where its route says so and it has the header.
-pub fn hash(upstream: &Upstream, head: &Parts) -> Option<u64> {
-    if !upstream.hashes() {
-        return None;
+impl<'a> Way<'a> {
+    /// The way of this request.
+    pub fn of(
+        upstream: &'a Rc<Upstream>,
+        method: &'a Rc<Method>,
+        asked: &Asked,
+        head: &Parts,
+    ) -> Self {
+        let routes = &upstream.config.routes;
+        let target = Target::of(head);
+        let route = routes.iter().find(|route| route.matches.covers(&target));
+        // As its method's descriptor or, where it is no gRPC, HTTP says …
+        let known = match asked.dialect {
+            Dialect::Http => method.idempotency().max(Idempotency::of_http(&head.method)),
+            _ => method.idempotency(),
+        };
+        let mut way = Self { upstream, method, idempotency: known, route };
+        // … and as its route or its upstream say.
+        way.idempotency = known.told(way.calling().is_idempotent);
+        way
     }
-    let route = find(upstream, head)?;
-    let value = head.headers.get(&route.hash.as_ref()?.header)?;
-    Some(balance::hash(value.as_bytes()))
-}
 
-/// What becomes of a request that is sent twice: as its method's descriptor or, where it is no gRPC,
-/// HTTP says, and as its route or its upstream say.
-pub fn idempotency(calling: &Calling, method: &Method, asked: &Asked, head: &Parts) -> Idempotency {
-    let known = match asked.dialect {
-        Dialect::Http => method.idempotency().max(Idempotency::of_http(&head.method)),
-        _ => method.idempotency(),
-    };
-    known.told(calling.is_idempotent)
+    /// How the request is sent.
+    pub fn calling(&self) -> &'a Calling {
+        self.route.map_or(&self.upstream.config.calling, |route| &route.calling)
+    }
+
+    /// What its caller gets once the upstream has failed; empty: the failure.
+    pub fn fallback(&self) -> &'a [Rung] {
+        self.route.map_or(&[], |route| &route.fallback)
+    }
+
+    /// What it meets on purpose.
+    pub fn fault(&self) -> Option<&'a Injection> {
+        self.route?.fault.as_ref()
+    }
+
+    /// What decides to which endpoint it goes, where its route says so and it has the header.
+    pub fn hash(&self, head: &Parts) -> Option<u64> {
+        let value = head.headers.get(&self.route?.hash.as_ref()?.header)?;
+        Some(balance::hash(value.as_bytes()))
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! What retries, hedges and breakers say together that makes no sense.
 
+use std::time::Duration;
+
 use super::limits::beyond;
 use crate::config::calling::{BreakerKeys, HedgeKeys, RetryKeys};
 use crate::config::{Calling, HedgeAfter, Size};
+use crate::resilience::backoff::Backoff;
 use crate::resilience::breaker::Trip;
 
 /// What one place says of its calls.
@@ -24,37 +27,17 @@ impl Said<'_> {
     }
 
     fn waits(&self, calling: &Calling) -> Option<Contradiction> {
-        let (first, last) = (self.retry.backoff.is_some(), self.retry.backoff_max.is_some());
-        let backoff = calling.policy.backoff;
-        if backoff.first <= backoff.last || !(first || last) {
-            return None;
-        }
-        let mut keys = ("retry.backoff", "retry.backoff_max");
-        if !first {
-            keys = (keys.1, keys.0);
-        }
-        let (first, last) = (backoff.first, backoff.last);
-        let message = format!(
-            "a first wait of {first:?} beside a longest of {last:?}, expected no more than that"
-        );
-        Some(Contradiction::of(keys.0, keys.1, &message))
+        let (said, Backoff { first, last }) = (self.retry, calling.policy.backoff);
+        let first = ("retry.backoff", said.backoff.is_some(), first);
+        let last = ("retry.backoff_max", said.backoff_max.is_some(), last);
+        turned("wait", first, last)
     }
 
     fn rests(&self) -> Option<Contradiction> {
-        let (breaker, trip) = self.breaker?;
-        let (rest, most) = (breaker.rest.is_some(), breaker.rest_max.is_some());
-        if trip.first <= trip.last || !(rest || most) {
-            return None;
-        }
-        let mut keys = ("breaker.rest", "breaker.rest_max");
-        if !rest {
-            keys = (keys.1, keys.0);
-        }
-        let (first, last) = (trip.first, trip.last);
-        let message = format!(
-            "a first rest of {first:?} beside a longest of {last:?}, expected no more than that"
-        );
-        Some(Contradiction::of(keys.0, keys.1, &message))
+        let (said, trip) = self.breaker?;
+        let first = ("breaker.rest", said.rest.is_some(), trip.first);
+        let last = ("breaker.rest_max", said.rest_max.is_some(), trip.last);
+        turned("rest", first, last)
     }
 
     fn body(&self) -> Option<Contradiction> {
@@ -88,6 +71,25 @@ impl Said<'_> {
             "set beside after = \"never\", with which nothing is sent to a second endpoint";
         Some(Contradiction::of("hedge.attempts", "hedge.after", message))
     }
+}
+
+/// A first time that is longer than the longest. Each is its key, whether this place says it, and
+/// what it comes to.
+fn turned(
+    what: &str,
+    first: (&'static str, bool, Duration),
+    last: (&'static str, bool, Duration),
+) -> Option<Contradiction> {
+    let (key, other) = match (first.1, last.1) {
+        (true, _) => (first.0, last.0),
+        (false, true) => (last.0, first.0),
+        (false, false) => return None,
+    };
+    let (first, last) = (first.2, last.2);
+    let message = format!(
+        "a first {what} of {first:?} beside a longest of {last:?}, expected no more than that"
+    );
+    (first > last).then(|| Contradiction::of(key, other, &message))
 }
 
 /// A key that another one, here or one level up, makes pointless.
