@@ -9,6 +9,8 @@ use crate::resilience::moment::Moment;
 
 /// So many periods in a row must show that the app is overloaded.
 const EVIDENCE: u32 = 2;
+/// So many times as many are clearly more.
+const MORE: f64 = 1.25;
 /// A limit that was not reached for so long is lifted; an app that was slow for so long, and kept
 /// up, is that slow.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -70,13 +72,17 @@ pub(super) struct Open {
     suspicion: Option<Suspicion>,
 }
 
-/// What the first slow period showed.
+/// What the first slow periods showed.
 #[derive(Clone, Copy, Debug)]
 struct Suspicion {
-    since: Moment,
+    /// The most calls in flight in the first, and answers a second in the first that was slow from
+    /// its begin: the one before may have begun long before the app was slow, or stood still.
     calls: u32,
-    rate: f64,
+    rate: Option<f64>,
     evidence: u32,
+    /// Since when there are no more calls in flight than these, or hardly.
+    kept_up: Moment,
+    at_most: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +164,7 @@ impl Mind {
         let turn = self.end(limit, Ending::NoAnswer, now);
         // An app that only stood still for a moment is as overloaded as before: what it took under
         // the limit is what a pile-up is told by.
-        let suspicion = Suspicion { since: now, calls: limit, rate, evidence: 0 };
+        let suspicion = Suspicion { rate: Some(rate), ..Suspicion::new(limit, now) };
         *self = Self::Open(Open { calm: Some(limit), suspicion: Some(suspicion) });
         turn
     }
@@ -189,11 +195,18 @@ impl Open {
             return Step::Stay(bounds.most.get());
         }
         let calm = *self.calm.get_or_insert(period.peak);
-        let first =
-            || Suspicion { since: now, calls: period.peak, rate: period.rate(), evidence: 0 };
-        let suspicion = self.suspicion.get_or_insert_with(first);
+        let suspicion = match &mut self.suspicion {
+            Some(suspicion) => {
+                suspicion.rate.get_or_insert(period.rate());
+                suspicion
+            }
+            none => none.insert(Suspicion::new(period.peak, now)),
+        };
+        if f64::from(period.peak) > f64::from(suspicion.at_most) * MORE {
+            (suspicion.kept_up, suspicion.at_most) = (now, period.peak);
+        }
         let pile_up = period.peak >= suspicion.calls.saturating_mul(2)
-            && period.rate() <= suspicion.rate * 1.25;
+            && suspicion.rate.is_some_and(|rate| period.rate() <= rate * MORE);
         let are_given_up = period.peak >= calm.saturating_mul(2)
             && period.given_up.saturating_mul(4) >= period.measured;
         suspicion.evidence = if pile_up || are_given_up { suspicion.evidence + 1 } else { 0 };
@@ -214,17 +227,23 @@ impl Open {
             let turn = Turn::Begins {
                 limit,
                 in_flight: (suspicion.calls, period.peak),
-                rate: (suspicion.rate, period.rate()),
+                rate: (suspicion.rate.unwrap_or(period.rate()), period.rate()),
                 slower: period.speed.above.exp(),
                 given_up: period.given_up,
             };
             return Step::Limit(limiting, limit, turn);
         }
         // What is half proven is not how long it takes, however long no answer came before.
-        if suspicion.evidence == 0 && now.since(suspicion.since) >= SETTLED {
+        if suspicion.evidence == 0 && now.since(suspicion.kept_up) >= SETTLED {
             return Step::Accept;
         }
         Step::Stay(bounds.most.get())
+    }
+}
+
+impl Suspicion {
+    fn new(calls: u32, now: Moment) -> Self {
+        Self { calls, rate: None, evidence: 0, kept_up: now, at_most: calls }
     }
 }
 

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod beginnings;
 mod endings;
 
 fn bounds() -> Bounds {

@@ -1,0 +1,42 @@
+//! How limits begin: what comes before an overload says nothing of it.
+
+use super::*;
+
+#[test]
+fn an_app_that_was_hardly_called_before_is_found_out() {
+    let mut world = World::new(1);
+    // A period lasts until enough was measured: here more than a minute.
+    world.run(&[calls(2.0, |_| 100.0)], 110);
+    world.run(&[calls(100.0, |_| 100.0)], 20);
+    assert!(world.limit.limit() < 1_000, "{}", world.limit.limit());
+}
+
+#[test]
+fn an_app_that_stood_still_without_a_limit_is_found_out_when_it_goes_on() {
+    let mut world = World::new(8);
+    world.run(&[calls(400.0, |_| 10.0)], 5);
+    world.is_still = true;
+    world.run(&[calls(100.0, |_| 10.0)], 6);
+    world.is_still = false;
+    // It takes more than ten seconds until twice as many calls are in flight.
+    world.run(&[calls(850.0, |_| 10.0)], 35);
+    assert!(world.limit.limit() <= 80, "{}", world.limit.limit());
+}
+
+#[test]
+fn an_app_that_waits_for_something_slow_and_pauses_at_times_is_not_limited() {
+    let mut world = World::new(10_000);
+    world.rng = Rng::with_seed(159);
+    world.run(&[calls(300.0, |_| 10.0)], 10);
+    world.extra = 300.0;
+    for step in 0..14 {
+        let rate = 300.0 + 40.0 * f64::from(step);
+        world.run(&[calls(rate, |rng| 10.0 + 50.0 * rng.f64())], 2);
+        if step % 7 == 3 {
+            world.is_still = true;
+            world.run(&[calls(300.0, |rng| 2.0 * (rng.f64() * 6.0).exp())], 2);
+            world.is_still = false;
+        }
+    }
+    assert_eq!((world.refused, world.lowest), (0, 10_000));
+}
