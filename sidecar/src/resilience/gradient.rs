@@ -54,8 +54,11 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// looks like that.
 const FOURS: u32 = 5;
 
-/// A limit under which no answer came for so long is lifted.
+/// A limit under which no answer came for so long is lifted …
 const STUCK: Duration = Duration::from_secs(2);
+/// … and where calls were given up late meanwhile, after this: the app may be busy with what it was
+/// sent before, and more calls would not help it.
+const BUSY: Duration = Duration::from_secs(10);
 
 /// What a measured call's answer tells.
 #[derive(Clone, Copy, Debug)]
@@ -156,7 +159,8 @@ impl Gradient {
     /// the app have all places, and without an answer nothing would ever be concluded.
     pub fn refused(&self, now: Moment) -> Option<Turn> {
         let answered = Moment::from_nanos(self.answered.load(Ordering::Relaxed));
-        if now.since(answered) >= STUCK
+        let are_given_up = self.given_up.load(Ordering::Relaxed) > 0;
+        if now.since(answered) >= if are_given_up { BUSY } else { STUCK }
             && let Ok(mut mind) = self.mind.try_lock()
             && let Some(turn) = mind.lift(self.limit(), now)
         {

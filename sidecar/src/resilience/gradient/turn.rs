@@ -49,7 +49,7 @@ impl fmt::Display for Ending {
         f.write_str(match self {
             Self::NotReached => "it was not reached for 10 s",
             Self::NoQuicker => "half the calls at a time were no quicker",
-            Self::NoAnswer => "no answer came under it for 2 s",
+            Self::NoAnswer => "no answer came under it",
         })
     }
 }

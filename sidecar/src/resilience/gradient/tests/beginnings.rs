@@ -24,6 +24,24 @@ fn an_app_that_stood_still_without_a_limit_is_found_out_when_it_goes_on() {
 }
 
 #[test]
+fn a_limit_is_not_lifted_while_an_app_works_on_what_its_callers_gave_up() {
+    let mut world = World::new(40);
+    world.run(&[calls(2000.0, |_| 10.0)], 3);
+    world.run(&[calls(9000.0, |_| 10.0)], 3);
+    assert_fits(&world);
+    let limited = world.limit.limit();
+    let (begun, waited) = (world.at(), Duration::from_secs(1));
+    // Whoever got in before goes, and it is busy with that.
+    for second in 1..10 {
+        world.limit.give_up(1, waited);
+        assert_eq!(world.limit.refused(begun + waited * second), None);
+        assert_eq!(world.limit.limit(), limited);
+    }
+    assert!(world.limit.refused(begun + waited * 11).is_some());
+    assert_eq!(world.limit.limit(), 10_000);
+}
+
+#[test]
 fn an_app_that_waits_for_something_slow_and_pauses_at_times_is_not_limited() {
     let mut world = World::new(10_000);
     world.rng = Rng::with_seed(159);
