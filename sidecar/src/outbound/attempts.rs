@@ -111,7 +111,7 @@ impl Attempts<'_> {
             }
             return self.once(going, None).await?.or_else(|failed| failed.end(going));
         }
-        let copy = Copy::of(&going.call.head);
+        let copy = Copy::of(&going.call.head, self.asked.size);
         going.call.body.keep(self.calling.body, Some(&self.worker.room));
         let (mut is_retry, mut earlier) = (false, None);
         loop {

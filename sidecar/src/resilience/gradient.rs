@@ -86,7 +86,7 @@ pub struct Gradient {
     fours: AtomicU32,
     given_up: AtomicU32,
     peak: AtomicU32,
-    /// When the last answer came, in nanoseconds.
+    /// When the last answer came that tells how long it took, in nanoseconds.
     answered: AtomicU64,
     /// Whoever finds it locked leaves the conclusion to whoever has locked it.
     mind: Mutex<Mind>,
@@ -130,7 +130,10 @@ impl Gradient {
 
     /// A call that is measured was answered.
     pub fn record(&self, answer: Answer, now: Moment) -> Option<Turn> {
-        self.answered.store(now.nanos(), Ordering::Relaxed);
+        // Of what cannot be measured nothing is ever concluded, however many answers come.
+        if answer.took.is_some() {
+            self.answered.store(now.nanos(), Ordering::Relaxed);
+        }
         self.answers.fetch_add(answer.answers, Ordering::Relaxed);
         let is_four = answer.took.is_some_and(|took| self.methods.record(answer.method, took));
         let fours = match is_four {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Request, Uri};
+use http::{HeaderName, HeaderValue, Method as Verb, Request, Uri};
 use tokio::time::Instant;
 
 use crate::call::carry::Call;
@@ -22,11 +22,12 @@ pub(in crate::outbound) struct Going {
     pub(in crate::outbound) has_fallback: bool,
 }
 
-/// A request's head, kept to be sent again.
+/// A request's head, kept to be sent again. Few are: its headers are copied as bytes, since to
+/// share each name and value, and to let go of them, costs more.
 pub(super) struct Copy {
     verb: Verb,
     uri: Uri,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    fields: Vec<u8>,
 }
 
 impl Going {
@@ -51,12 +52,13 @@ impl Going {
 }
 
 impl Copy {
-    pub(super) fn of(head: &Parts) -> Self {
-        let mut headers = Vec::with_capacity(head.headers.len());
+    /// Of a head whose list of headers has about this size.
+    pub(super) fn of(head: &Parts, size: usize) -> Self {
+        let mut fields = Vec::with_capacity(size);
         for (name, value) in &head.headers {
-            headers.push((name.clone(), value.clone()));
+            push(&mut fields, name, value);
         }
-        Self { verb: head.method.clone(), uri: head.uri.clone(), headers }
+        Self { verb: head.method.clone(), uri: head.uri.clone(), fields }
     }
 
     /// The head of a further attempt, before which so many came.
@@ -65,11 +67,59 @@ impl Copy {
         head.method = self.verb.clone();
         head.uri = self.uri.clone();
         head.version = http::Version::HTTP_2;
-        head.headers = HeaderMap::with_capacity(self.headers.len() + 2);
-        for (name, value) in &self.headers {
-            head.headers.append(name, value.clone());
+        let mut fields = self.fields.as_slice();
+        while let Some((name, value)) = pop(&mut fields) {
+            head.headers.append(name, value);
         }
         head.headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(before));
         head
+    }
+}
+
+/// A field: whether it is sensitive, the lengths of its name and its value, and both.
+fn push(fields: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    let (is_sensitive, name, value) = (value.is_sensitive(), name.as_str(), value.as_bytes());
+    fields.push(is_sensitive.into());
+    fields.extend_from_slice(&(name.len() as u32).to_ne_bytes());
+    fields.extend_from_slice(&(value.len() as u32).to_ne_bytes());
+    fields.extend_from_slice(name.as_bytes());
+    fields.extend_from_slice(value);
+}
+
+fn pop(fields: &mut &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let (is_sensitive, rest) = fields.split_first()?;
+    let (name, rest) = rest.split_first_chunk()?;
+    let (value, rest) = rest.split_first_chunk()?;
+    let (name, rest) = rest.split_at_checked(u32::from_ne_bytes(*name) as usize)?;
+    let (value, rest) = rest.split_at_checked(u32::from_ne_bytes(*value) as usize)?;
+    *fields = rest;
+    let name = HeaderName::from_bytes(name).ok()?;
+    let mut value = HeaderValue::from_bytes(value).ok()?;
+    value.set_sensitive(*is_sensitive != 0);
+    Some((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_every_header_as_it_was() {
+        let mut secret = HeaderValue::from_static("Bearer x");
+        secret.set_sensitive(true);
+        let long = HeaderValue::from_bytes(&[b'\xff'; 70_000]).unwrap();
+        let request = Request::put("http://echo/a?b")
+            .header("content-type", "application/grpc")
+            .header("authorization", secret)
+            .header("x-twice", "one")
+            .header("x-twice", "")
+            .header("x-long-bin", long);
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let mut again = Copy::of(&head, 0).head(1);
+        assert_eq!(again.headers.remove(PREVIOUS_ATTEMPTS).unwrap(), "1");
+        assert_eq!((again.method, again.uri), (head.method, head.uri));
+        assert_eq!(again.headers, head.headers);
+        assert!(again.headers["authorization"].is_sensitive());
+        assert!(!again.headers["x-twice"].is_sensitive());
     }
 }

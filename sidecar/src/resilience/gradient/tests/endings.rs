@@ -48,6 +48,21 @@ fn a_limit_that_lets_nothing_through_is_lifted() {
 }
 
 #[test]
+fn a_limit_that_lets_only_through_what_cannot_be_measured_is_lifted() {
+    let mut world = narrow();
+    world.run(&[calls(6000.0, |_| 10.0)], 20);
+    assert_fits(&world);
+    // Answers that begin before their requests end.
+    for tenth in 1..=21 {
+        let now = Duration::from_secs_f64(world.now / 1000.0 + f64::from(tenth) / 10.0);
+        let (now, in_flight) = (Moment::after_origin(now), world.limit.limit());
+        world.limit.record(Answer { method: 9, took: None, answers: 50, in_flight }, now);
+        world.limit.refused(now);
+    }
+    assert_eq!(world.limit.limit(), 10_000);
+}
+
+#[test]
 fn a_limit_that_begins_and_ends_is_told_with_what_decided_it() {
     let mut world = narrow();
     world.run(&[calls(6000.0, |_| 10.0)], 10);
