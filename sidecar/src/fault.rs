@@ -171,22 +171,26 @@ enum Kind {
 
 impl Fault {
     /// A fault of which the app has seen nothing.
+    #[cold]
     pub fn undelivered(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
         Self { reason, message: message.into(), delivery: Delivery::No, kind: Kind::Plain }
     }
 
     /// A fault after which the app may have seen the call.
+    #[cold]
     pub fn after_send(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
         Self { reason, message: message.into(), delivery: Delivery::Maybe, kind: Kind::Plain }
     }
 
     /// A caller makes more calls than it may; it may come again after this time.
+    #[cold]
     pub fn rate_limited(message: impl Into<Cow<'static, str>>, wait: Duration) -> Self {
         let kind = Kind::RateLimited(wait);
         Self { kind, ..Self::undelivered(Reason::Overloaded, message) }
     }
 
     /// A fault that the config asks for: to be taken as the app's own status.
+    #[cold]
     pub fn injected(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         let kind = Kind::Injected(code);
         Self { kind, ..Self::after_send(Reason::UpstreamReset, message) }
@@ -201,6 +205,7 @@ impl Fault {
     ///
     /// `whom` is the callee in words. The codes follow gRPC over HTTP/2, "HTTP2 Transport
     /// Mapping / Errors".
+    #[cold]
     pub fn from_h2(whom: fmt::Arguments<'_>, error: &h2::Error) -> Self {
         let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
         // A stream above the last ID of a GOAWAY, or refused by the peer, was never processed.

@@ -258,6 +258,7 @@ fn deadline_of(
 }
 
 /// A `grpc-timeout` that is none.
+#[cold]
 pub(crate) fn malformed_timeout(headers: &HeaderMap) -> Fault {
     let found = headers.get("grpc-timeout").map(|v| String::from_utf8_lossy(v.as_bytes()));
     Fault::undelivered(
@@ -270,6 +271,7 @@ pub(crate) fn malformed_timeout(headers: &HeaderMap) -> Fault {
 }
 
 /// The time was up before the callee saw anything.
+#[cold]
 pub(crate) fn expired(when: &str) -> Fault {
     Fault::undelivered(Reason::DeadlineExceeded, format!("the deadline passed {when}"))
 }

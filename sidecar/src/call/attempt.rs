@@ -180,6 +180,7 @@ impl Attempt {
     }
 
     /// What a broken answer means; the endpoint is judged by it.
+    #[cold]
     pub fn broken(&mut self, error: &BodyError) -> Fault {
         let fault = match error {
             BodyError::H2(e) => Fault::from_h2(format_args!("{}", self.whom), e),

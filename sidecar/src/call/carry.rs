@@ -190,6 +190,7 @@ pub async fn over_h2<S: Screen>(screen: Rc<S>, call: Box<Call>, mut respond: Sen
 }
 
 /// Answers with a fault before there was a head. A caller that is gone needs none.
+#[cold]
 fn answer(fault: &Fault, dialect: &Dialect, head_only: bool, respond: &mut SendResponse<Bytes>) {
     if let Some(response) = trailers_only(fault, dialect) {
         let _ = respond.send_response(response, true);
@@ -212,6 +213,7 @@ fn trailers_only(fault: &Fault, dialect: &Dialect) -> Option<Response<()>> {
 }
 
 /// Ends an answer that has begun.
+#[cold]
 fn break_off(fault: &Fault, dialect: &Dialect, pump: &mut Pump) {
     let web = pump.messages().and_then(|messages| messages.trailers(fault));
     let sink = pump.sink();

@@ -231,6 +231,7 @@ impl Exchange {
     }
 
     /// What comes behind the head: a status without a message is not passed on yet.
+    #[inline(never)]
     fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         let Some((_, body)) = &mut self.head else { return Poll::Ready(Ok(())) };
         let mut told = None;

@@ -95,9 +95,8 @@ impl App {
             Speaks::Grpc(pool) => {
                 let mut lease = match pool.ready(now) {
                     Some(lease) => lease,
-                    // Boxed, as is what follows: a call's own future stays small.
                     None => {
-                        let leased = Box::pin(pool.lease()).await;
+                        let leased = pool.lease().await;
                         leased.map_err(|fault| self.unreachable(&fault))?
                     }
                 };
@@ -114,6 +113,7 @@ impl App {
             }
             Speaks::Http1(http1) => {
                 let body = std::mem::replace(body, Body::Empty);
+                // Boxed: a call's own future stays small.
                 Box::pin(self.send_http1(http1, carry::take_head(head), body, place)).await
             }
         }

@@ -7,7 +7,7 @@ mod going;
 mod hedge;
 
 use std::cell::{Cell, RefCell};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use http::request::Parts;
@@ -129,8 +129,7 @@ impl Attempts<'_> {
                 Err(failed) => failed,
             };
             let failed = failed.after(&mut earlier);
-            // Boxed, as most calls do not come here.
-            if let Next::Over(end) = Box::pin(self.again(going, failed, is_retry)).await? {
+            if let Next::Over(end) = self.again(going, failed, is_retry).await? {
                 return end;
             }
             is_retry = true;
@@ -186,43 +185,47 @@ impl Attempts<'_> {
     }
 
     /// Waits until a call that failed is sent again, where it is.
-    async fn again(
-        &self,
-        going: &mut Going,
+    #[cold]
+    fn again<'f>(
+        &'f self,
+        going: &'f mut Going,
         mut failed: Failed,
         is_retry: bool,
-    ) -> Result<Next, Ended> {
-        self.leave();
-        let (failure, pushback) = failed.failure();
-        let attempt = retry::Attempt {
-            sent: self.sent.get(),
-            failure,
-            pushback,
-            can_be_replayed: failed.can_be_replayed(),
-        };
-        let (policy, now) = (&self.calling.policy, self.state.clock.moment(Instant::now()));
-        let verdict = self
-            .upstream
-            .with_rng(|rng| policy.decide(&self.call, &attempt, &self.state.budget, now, rng));
-        let wait = match verdict {
-            Verdict::Again(wait) => wait,
-            Verdict::Stop(Why::Budget) => {
-                self.count(RetryOutcome::NoBudget);
-                return Ok(Next::Over(failed.unpaid(&self.upstream.name, going)));
-            }
-            Verdict::Stop(_) => {
-                if is_retry {
-                    self.count(RetryOutcome::Failure);
+    ) -> Pin<Box<impl Future<Output = Result<Next, Ended>> + 'f>> {
+        // Boxed, as most calls do not come here.
+        Box::pin(async move {
+            self.leave();
+            let (failure, pushback) = failed.failure();
+            let attempt = retry::Attempt {
+                sent: self.sent.get(),
+                failure,
+                pushback,
+                can_be_replayed: failed.can_be_replayed(),
+            };
+            let (policy, now) = (&self.calling.policy, self.state.clock.moment(Instant::now()));
+            let verdict = self
+                .upstream
+                .with_rng(|rng| policy.decide(&self.call, &attempt, &self.state.budget, now, rng));
+            let wait = match verdict {
+                Verdict::Again(wait) => wait,
+                Verdict::Stop(Why::Budget) => {
+                    self.count(RetryOutcome::NoBudget);
+                    return Ok(Next::Over(failed.unpaid(&self.upstream.name, going)));
                 }
-                return Ok(Next::Over(failed.end(going)));
+                Verdict::Stop(_) => {
+                    if is_retry {
+                        self.count(RetryOutcome::Failure);
+                    }
+                    return Ok(Next::Over(failed.end(going)));
+                }
+            };
+            if let Failed::Lost(_, exchange) | Failed::Told(.., exchange) = failed {
+                going.take_back(*exchange);
             }
-        };
-        if let Failed::Lost(_, exchange) | Failed::Told(.., exchange) = failed {
-            going.take_back(*exchange);
-        }
-        let waiting = pin!(sleep(wait));
-        going.until(self.deadline, &self.upstream.name, waiting).await?;
-        Ok(Next::Again)
+            let waiting = pin!(sleep(wait));
+            going.until(self.deadline, &self.upstream.name, waiting).await?;
+            Ok(Next::Again)
+        })
     }
 
     /// A place on a connection to an endpoint. Those that cannot be connected are passed over:
@@ -259,9 +262,8 @@ impl Attempts<'_> {
             };
             let leased = match endpoint.pool.ready(now) {
                 Some(lease) => Ok(lease),
-                // Boxed: a call's own future stays small without the way to a new connection.
                 None => {
-                    let leased = Box::pin(endpoint.pool.lease()).await;
+                    let leased = endpoint.pool.lease().await;
                     now = Instant::now();
                     leased
                 }
@@ -329,6 +331,7 @@ impl Failed {
 
     /// Notes what was answered; one that was not sent at all says so beside what was answered
     /// before.
+    #[cold]
     fn after(mut self, earlier: &mut Option<String>) -> Self {
         match &mut self {
             Failed::Told(.., exchange) => *earlier = exchange.told().map(Told::words),
@@ -353,6 +356,7 @@ impl Failed {
     }
 
     /// The end of the call.
+    #[cold]
     fn end(self, going: &mut Going) -> Result<Box<Exchange>, Ended> {
         match self {
             Failed::Told(.., exchange) => Ok(exchange),

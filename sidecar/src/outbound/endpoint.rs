@@ -271,9 +271,16 @@ impl Sent {
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        if self.permit.is_none() && !self.waits {
-            return;
+        if self.permit.is_some() || self.waits {
+            self.given_up();
         }
+    }
+}
+
+impl Sent {
+    /// It ends, and nobody told how.
+    #[cold]
+    fn given_up(&mut self) {
         let now = self.endpoint.moment(Instant::now());
         let waited = self.leave();
         // At least as slow as it was waited for; how quick it would have been is not known.

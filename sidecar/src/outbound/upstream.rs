@@ -153,11 +153,17 @@ impl Upstream {
         let breaker = &endpoint.state.breaker;
         let trip = &self.config.trip;
         let rng = &mut self.rng.borrow_mut();
-        let change = breaker.record(permit, outcome, trip, endpoints, now, rng);
+        if let Some(change) = breaker.record(permit, outcome, trip, endpoints, now, rng) {
+            self.turned(endpoint, change);
+        }
+    }
+
+    /// An endpoint's breaker has changed.
+    #[cold]
+    fn turned(&self, endpoint: &Rc<Endpoint>, change: Change) {
         match change {
-            None => {}
-            Some(Change::Closed) => tracing::info!(endpoint = %endpoint.whom, "is well again"),
-            Some(Change::Opened(cause, pause)) => {
+            Change::Closed => tracing::info!(endpoint = %endpoint.whom, "is well again"),
+            Change::Opened(cause, pause) => {
                 self.balance.borrow_mut().rest(endpoint);
                 let last = endpoint.failed().unwrap_or_default();
                 tracing::warn!(endpoint = %endpoint.whom, ?pause, "rests: {cause}; last: {last}");

@@ -160,35 +160,39 @@ impl Pool {
     ///
     /// # Errors
     /// Where no connection could be opened. Nothing was sent.
-    pub async fn lease(self: &Rc<Self>) -> Result<Lease, ConnectFault> {
-        let (mut sent_away, mut rounds) = (0, 0);
-        // Others may have filled what was opened: each round opens another.
-        while rounds <= self.settings.connections {
-            if let Some(lease) = self.ready(Instant::now()) {
-                return Ok(lease);
+    #[cold]
+    pub fn lease(self: &Rc<Self>) -> Pin<Box<impl Future<Output = Result<Lease, ConnectFault>>>> {
+        // Boxed: a call's own future stays small without the way to a new connection.
+        Box::pin(async move {
+            let (mut sent_away, mut rounds) = (0, 0);
+            // Others may have filled what was opened: each round opens another.
+            while rounds <= self.settings.connections {
+                if let Some(lease) = self.ready(Instant::now()) {
+                    return Ok(lease);
+                }
+                // Full or stalled ones that have ended make room.
+                self.connections.borrow_mut().retain(|connection| connection.is_open());
+                if self.connections.borrow().len() >= self.settings.connections {
+                    break;
+                }
+                match self.attempt().outcome().await {
+                    // A stalled connection is better than none.
+                    Err(fault) => return self.least_stalled().ok_or(fault),
+                    Ok(Kept::Retired) => continue,
+                    Ok(Kept::Yes) if !self.is_open() => sent_away += 1,
+                    Ok(Kept::Yes) => {}
+                }
+                rounds += 1;
+                if sent_away == SENT_AWAY {
+                    let fault = sent_away_at_once();
+                    self.tell(&fault);
+                    return Err(fault);
+                }
             }
-            // Full or stalled ones that have ended make room.
-            self.connections.borrow_mut().retain(|connection| connection.is_open());
-            if self.connections.borrow().len() >= self.settings.connections {
-                break;
-            }
-            match self.attempt().outcome().await {
-                // A stalled connection is better than none.
-                Err(fault) => return self.least_stalled().ok_or(fault),
-                Ok(Kept::Retired) => continue,
-                Ok(Kept::Yes) if !self.is_open() => sent_away += 1,
-                Ok(Kept::Yes) => {}
-            }
-            rounds += 1;
-            if sent_away == SENT_AWAY {
-                let fault = sent_away_at_once();
-                self.tell(&fault);
-                return Err(fault);
-            }
-        }
-        let message = format!("all {} connections are full", self.settings.connections);
-        let full = ConnectFault { stage: ConnectStage::Full, message };
-        self.least_stalled().ok_or(full)
+            let message = format!("all {} connections are full", self.settings.connections);
+            let full = ConnectFault { stage: ConnectStage::Full, message };
+            self.least_stalled().ok_or(full)
+        })
     }
 
     /// New calls go out on new connections; those open end with their calls.

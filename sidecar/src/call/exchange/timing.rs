@@ -70,6 +70,7 @@ impl Exchange {
         next
     }
 
+    #[cold]
     fn expired(&mut self, wait: Wait) -> Fault {
         let whom = self.attempt.whom();
         let message = match wait {

@@ -32,6 +32,7 @@ pub(super) struct Copy {
 
 impl Going {
     /// What an attempt had of it that has ended.
+    #[cold]
     pub(in crate::outbound) fn take_back(&mut self, exchange: Exchange) {
         let (control, in_upstream, body) = exchange.into_rest();
         (self.call.control, self.call.body) = (Some(control), body);

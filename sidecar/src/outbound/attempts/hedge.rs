@@ -115,6 +115,7 @@ impl Attempts<'_> {
     }
 
     /// The same call at another endpoint, where it may go there.
+    #[cold]
     fn hedge<'h>(&'h self, exchange: &mut Exchange, copy: &Copy) -> Option<Hedge<'h>> {
         let now = Instant::now();
         // What has a body has one that is kept.
