@@ -5,6 +5,7 @@
 
 mod going;
 mod hedge;
+mod place;
 
 use std::cell::{Cell, RefCell};
 use std::pin::{Pin, pin};
@@ -14,8 +15,7 @@ use http::request::Parts;
 use http::{HeaderValue, Request};
 use tokio::time::{Instant, sleep};
 
-use super::balance::{Probing, Tried};
-use super::endpoint::{Endpoint, Sent};
+use super::endpoint::Endpoint;
 use super::method::Method;
 use super::upstream::Upstream;
 use crate::call::attempt::{Answer, Attempt};
@@ -26,22 +26,16 @@ use crate::call::{carry, deadline};
 use crate::config::Calling;
 use crate::discovery::snapshot::UpstreamState;
 use crate::fault::{Fault, Reason};
-use crate::resilience::outcome::{Failure, Outcome};
+use crate::resilience::outcome::Failure;
 use crate::resilience::retry::{self, Pushback, Verdict, Why};
 use crate::telemetry::labels::RetryOutcome;
 use crate::transport::body::Body;
-use crate::transport::pool::{ConnectStage, Lease};
 use crate::transport::pump::Pump;
 use crate::worker::Worker;
 use going::Copy;
+use place::Place;
 
 pub(super) use going::Going;
-
-/// One call goes to so many endpoints that cannot be connected before it is given up.
-const PASSED_OVER: usize = 3;
-
-/// One call looks at so many endpoints, those whose connections are full among them.
-const LOOKED_AT: usize = 16;
 
 /// One call on its way to an answer.
 pub(super) struct Attempts<'a> {
@@ -66,15 +60,6 @@ pub(super) struct Attempts<'a> {
     pub(super) last: RefCell<Option<Rc<Endpoint>>>,
     /// … and before.
     pub(super) tried: RefCell<Vec<Rc<Endpoint>>>,
-}
-
-/// A call's place at an endpoint.
-struct Place {
-    lease: Lease,
-    whom: Rc<str>,
-    sent: Sent,
-    /// When it got it.
-    now: Instant,
 }
 
 /// How an attempt failed.
@@ -146,10 +131,17 @@ impl Attempts<'_> {
         // Nothing was waited for before the first.
         let now = if self.sent.get() == 0 { self.begin } else { Instant::now() };
         self.sent.set(self.sent.get() + 1);
-        let connecting = pin!(self.connect(true, now));
-        let place = match going.until(self.deadline, &self.upstream.name, connecting).await? {
-            Ok(place) => place,
-            Err(fault) => return Ok(Err(Failed::Unsent(fault))),
+        let place = match self.at_hand(now) {
+            Some(place) => place,
+            None => {
+                let mut connecting = self.connect(true, now);
+                let connected =
+                    going.until(self.deadline, &self.upstream.name, connecting.as_mut());
+                match connected.await? {
+                    Ok(place) => place,
+                    Err(fault) => return Ok(Err(Failed::Unsent(fault))),
+                }
+            }
         };
         let now = place.now;
         let attempt =
@@ -228,71 +220,8 @@ impl Attempts<'_> {
         })
     }
 
-    /// A place on a connection to an endpoint. Those that cannot be connected are passed over:
-    /// nothing was sent to them, so this is no retry.
-    async fn connect(&self, may_repeat: bool, mut now: Instant) -> Result<Place, Fault> {
-        let upstream = self.upstream;
-        let mut avoided = self.tried.borrow().clone();
-        let earlier = avoided.len();
-        let (mut failed, mut full) = (0, None);
-        while avoided.len() - earlier < LOOKED_AT && failed < PASSED_OVER {
-            // What has failed already is not risked again, nor what cannot be sent again.
-            let probing = match (avoided.is_empty(), self.call.idempotency.may_repeat()) {
-                (false, _) => Probing::Last,
-                (true, true) => Probing::First,
-                (true, false) => Probing::ByShare,
-            };
-            let (sent, passed) = avoided.split_at(earlier);
-            let repeated = || match may_repeat && earlier > 0 {
-                true => upstream.pick(Tried { sent: &[], passed }, self.hash, probing, now),
-                false => None,
-            };
-            let picked = upstream.pick(Tried { sent, passed }, self.hash, probing, now);
-            let picked = picked.or_else(repeated);
-            let Some((endpoint, permit)) = picked else { break };
-            // From here on it counts in the endpoint's load: one that is slow to connect is slow.
-            let limit = upstream.config.in_flight_per_endpoint.get();
-            let of = (upstream.clone(), endpoint.clone(), self.method.clone());
-            let Some(sent) = Sent::new(of, (permit, limit), now, self.deadline) else {
-                // Another worker has taken the last place since the choice.
-                let now = endpoint.moment(now);
-                upstream.record(&endpoint, permit, Outcome::Unknown, now);
-                avoided.push(endpoint);
-                continue;
-            };
-            let leased = match endpoint.pool.ready(now) {
-                Some(lease) => Ok(lease),
-                None => {
-                    let leased = endpoint.pool.lease().await;
-                    now = Instant::now();
-                    leased
-                }
-            };
-            match leased {
-                Ok(lease) => {
-                    *self.last.borrow_mut() = Some(endpoint.clone());
-                    return Ok(Place { lease, whom: endpoint.whom.clone(), sent, now });
-                }
-                Err(fault) if fault.stage == ConnectStage::Full => {
-                    sent.unsent();
-                    full = Some(fault);
-                }
-                // The pool has told the upstream, which took the endpoint out.
-                Err(fault) => {
-                    if sent.is_probe() {
-                        sent.judge(Outcome::Down, now, || fault.message.to_string());
-                    } else {
-                        sent.unsent();
-                    }
-                    failed += 1;
-                }
-            }
-            avoided.push(endpoint);
-        }
-        Err(upstream.none_left(full, now))
-    }
-
-    /// Puts the call on its stream.
+    /// Puts the call on its stream. (Inlined, as what it gives is large and goes into a larger one.)
+    #[inline(always)]
     fn send(&self, place: Place, mut head: Parts, body: &mut Body) -> Result<Attempt, Fault> {
         let Place { lease, whom, sent, now } = place;
         if let Some(at) = self.deadline {
