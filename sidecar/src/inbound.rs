@@ -257,25 +257,30 @@ impl Inbound {
             }
         }
         let app = worker.app()?;
-        let place = {
-            let method = head.uri.path();
-            let asking = Asking { method, deadline, is_repeated: asked.attempts > 0 };
-            let entering = pin!(worker.admission.enter(asking, begin));
-            control.until(deadline, entering).await?
+        let asking = Asking { method: head.uri.path(), deadline, is_repeated: asked.attempts > 0 };
+        let place = match worker.admission.enter(asking, begin) {
+            Some(place) => place,
+            None => {
+                let mut waiting = worker.admission.wait(asking);
+                let waited = control.until(deadline, waiting.as_mut()).await?;
+                waited.ok_or_else(|| {
+                    worker.admission.expired();
+                    expired("while the app had no room for the call")
+                })??
+            }
         };
-        let place = place.ok_or_else(|| {
-            worker.admission.expired();
-            expired("while the app had no room for the call")
-        })??;
         let now = place.begin();
-        let sent = {
-            let Call { head, body, control: Some(control) } = &mut *call else {
-                return Err(Ended::CallerGone);
-            };
-            let sending = pin!(app.send(head, body, place, now));
-            control.until(deadline, sending).await?
+        let Call { head, body, control: Some(control) } = &mut *call else {
+            return Err(Ended::CallerGone);
         };
-        let sent = sent.ok_or_else(|| expired("before the app could be reached"))?;
+        let sent = match app.ready(now) {
+            Some(lease) => app.send_on(lease, head, body, place),
+            None => {
+                let mut sending = app.send(head, body, place);
+                let sent = control.until(deadline, sending.as_mut()).await?;
+                sent.ok_or_else(|| expired("before the app could be reached"))?
+            }
+        };
         let (answer, upload) = sent.inspect_err(|fault| {
             if fault.reason == Reason::Overloaded {
                 worker.shard.shed(Shed::Connections);

@@ -7,7 +7,9 @@
 mod queue;
 
 use std::cell::Cell;
+use std::future::Future;
 use std::hash::BuildHasher;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -126,22 +128,28 @@ pub struct Asking<'a> {
     pub is_repeated: bool,
 }
 
+/// What a wait came to.
+type Waited = Result<Place, Fault>;
+
 impl Admission {
     /// To this way.
     pub fn new(gate: Arc<Gate>, shard: Rc<Shard>) -> Rc<Self> {
         Rc::new(Self { gate, shard, calls: Cell::new(0), answers: Cell::new(0) })
     }
 
-    /// A place for a call, at once where there is room; else after a wait.
+    /// A place for a call, where there is room.
+    pub fn enter(self: &Rc<Self>, call: Asking<'_>, begin: Instant) -> Option<Place> {
+        self.gate.enter().map(|in_flight| self.place(call, in_flight, begin))
+    }
+
+    /// A place for a call, after a wait.
     ///
     /// # Errors
     /// `overloaded` where there is none in time.
-    pub async fn enter(self: &Rc<Self>, call: Asking<'_>, begin: Instant) -> Result<Place, Fault> {
-        if let Some(in_flight) = self.gate.enter() {
-            return Ok(self.place(call, in_flight, begin));
-        }
+    #[cold]
+    pub fn wait(self: &Rc<Self>, call: Asking<'_>) -> Pin<Box<impl Future<Output = Waited>>> {
         // Boxed: a call's own future stays small, and few wait.
-        Box::pin(self.wait(call)).await
+        Box::pin(self.in_queue(call))
     }
 
     /// A call's deadline passed while it waited for a place.
@@ -150,7 +158,7 @@ impl Admission {
         self.gate.refused();
     }
 
-    async fn wait(self: &Rc<Self>, call: Asking<'_>) -> Result<Place, Fault> {
+    async fn in_queue(self: &Rc<Self>, call: Asking<'_>) -> Waited {
         let gate = &*self.gate;
         let within = gate.queue_timeout;
         let waiting = Waiting::new(gate, Instant::now(), call.is_repeated);

@@ -21,7 +21,7 @@ use crate::fault::{Fault, Reason};
 use crate::outbound::mesh::dial;
 use crate::transport::body::{Body, Pulled, Pulling};
 use crate::transport::io::Dial;
-use crate::transport::pool::{Connect, ConnectFault, ConnectStage, Opened, Pool, Settings};
+use crate::transport::pool::{Connect, ConnectFault, ConnectStage, Lease, Opened, Pool, Settings};
 use crate::transport::pump::Pump;
 
 /// The app.
@@ -43,6 +43,9 @@ struct Http1 {
     /// So many of them are kept.
     kept: usize,
 }
+
+/// A call that was handed to the app: where its answer comes from, and the rest of its request.
+pub type Sent = Result<(Answer, Option<Pump>), Fault>;
 
 /// Opens connections to the app.
 pub struct ToApp {
@@ -80,52 +83,62 @@ impl App {
         Self { whom, speaks: Speaks::Http1(Http1 { to, spare: Rc::default(), kept }) }
     }
 
-    /// Hands a call to the app.
+    /// A place on a connection to the app, where nothing has to be waited for.
+    pub fn ready(&self, now: Instant) -> Option<Lease> {
+        match &self.speaks {
+            Speaks::Grpc(pool) => pool.ready(now),
+            Speaks::Http1(_) => None,
+        }
+    }
+
+    /// Hands a call to the app on this connection.
+    ///
+    /// # Errors
+    /// h2's, before anything was sent.
+    pub fn send_on(
+        &self,
+        mut lease: Lease,
+        head: &mut Parts,
+        body: &mut Body,
+        place: Place,
+    ) -> Sent {
+        let end = body.is_empty();
+        let head = carry::take_head(head);
+        let sent = lease.send(Request::from_parts(head, ()), end);
+        let (answer, sink) = sent.map_err(|e| Fault::from_h2(format_args!("{}", self.whom), &e))?;
+        lease.hold(place.sent());
+        let upload = (!end).then(|| Pump::new(std::mem::replace(body, Body::Empty), sink));
+        Ok((Answer::H2(answer, lease), upload))
+    }
+
+    /// Hands a call to the app once there is a connection.
     ///
     /// # Errors
     /// `app_unreachable` where nothing was sent.
-    pub async fn send(
+    #[cold]
+    pub fn send(
         &self,
         head: &mut Parts,
         body: &mut Body,
         place: Place,
-        now: Instant,
-    ) -> Result<(Answer, Option<Pump>), Fault> {
-        match &self.speaks {
-            Speaks::Grpc(pool) => {
-                let mut lease = match pool.ready(now) {
-                    Some(lease) => lease,
-                    None => {
-                        let leased = pool.lease().await;
-                        leased.map_err(|fault| self.unreachable(&fault))?
-                    }
-                };
-                let end = body.is_empty();
-                let head = carry::take_head(head);
-                let sent = lease.send(Request::from_parts(head, ()), end);
-                let (answer, sink) =
-                    sent.map_err(|e| Fault::from_h2(format_args!("{}", self.whom), &e))?;
-                lease.hold(place.sent());
-                Ok((
-                    Answer::H2(answer, lease),
-                    (!end).then(|| Pump::new(std::mem::replace(body, Body::Empty), sink)),
-                ))
+    ) -> Pin<Box<impl Future<Output = Sent>>> {
+        // Boxed: a call's own future stays small.
+        Box::pin(async move {
+            match &self.speaks {
+                Speaks::Grpc(pool) => {
+                    let leased = pool.lease().await;
+                    let lease = leased.map_err(|fault| self.unreachable(&fault))?;
+                    self.send_on(lease, head, body, place)
+                }
+                Speaks::Http1(http1) => {
+                    let body = std::mem::replace(body, Body::Empty);
+                    self.send_http1(http1, carry::take_head(head), body, place).await
+                }
             }
-            Speaks::Http1(http1) => {
-                let body = std::mem::replace(body, Body::Empty);
-                // Boxed: a call's own future stays small.
-                Box::pin(self.send_http1(http1, carry::take_head(head), body, place)).await
-            }
-        }
+        })
     }
 
-    async fn send_http1(
-        &self,
-        app: &Http1,
-        mut head: Parts,
-        body: Body,
-        place: Place,
-    ) -> Result<(Answer, Option<Pump>), Fault> {
+    async fn send_http1(&self, app: &Http1, mut head: Parts, body: Body, place: Place) -> Sent {
         http1::from_h2(&mut head)?;
         let mut sender = loop {
             let Some(mut spare) = app.spare.borrow_mut().pop() else {

@@ -38,7 +38,7 @@ impl Bench {
         };
         let asking = Asking { method: "/a.A/B", deadline, is_repeated };
         for _ in 0..calls {
-            let place = self.admission.enter(asking, Instant::now()).await.unwrap();
+            let place = self.admission.enter(asking, Instant::now()).unwrap();
             self.in_flight.push_back(place.sent());
         }
     }
