@@ -14,7 +14,6 @@ use std::time::SystemTime;
 use certs::SpiffeId;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{Request, Uri};
-use outrigger::call::headers::Asked;
 use outrigger::config::{self, Config, ServiceName};
 use outrigger::discovery::snapshot;
 use outrigger::outbound::balance::{Probing, Tried};
@@ -52,7 +51,6 @@ fn upstream_by_name(c: &mut Criterion) {
 
 fn routes(c: &mut Criterion) {
     let (head, ()) = Request::post(PATH).body(()).unwrap().into_parts();
-    let asked = Asked::of(&head.headers);
     let method = method(&Metrics::new("web", Bounds::default()));
     for n in [0, 1, 16] {
         let routes: String = (0..n)
@@ -65,7 +63,7 @@ fn routes(c: &mut Criterion) {
             .collect();
         let upstream = Upstream::new("user-service", upstream_config(&routes), 512);
         c.bench_function(&format!("route/none of {n} matches"), |b| {
-            b.iter(|| Way::of(&upstream, &method, &asked, black_box(&head)).calling().timeout);
+            b.iter(|| Way::of(&upstream, &method, black_box(&head)).calling().timeout);
         });
     }
 }

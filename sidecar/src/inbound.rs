@@ -263,6 +263,8 @@ impl Inbound {
             None => {
                 let mut waiting = worker.admission.wait(asking);
                 let waited = control.until(deadline, waiting.as_mut()).await?;
+                // It leaves the queue before others are let in.
+                drop(waiting);
                 waited.ok_or_else(|| {
                     worker.admission.expired();
                     expired("while the app had no room for the call")

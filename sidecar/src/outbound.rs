@@ -144,11 +144,12 @@ impl Outbound {
         let head = &going.call.head;
         let before = hop.map_or(0, |hop| hop.attempt).max(asked.attempts);
         let asking = Asking { context, deadline, before, now: context.begin };
-        let way = Way::of(&upstream, &method, asked, head);
+        let way = Way::of(&upstream, &method, head);
         if way.fallback().is_empty() || asked.dialect != Dialect::Grpc {
             return self.at(&asking, way, going).await;
         }
-        let ladder = Ladder { screen: self, asking, way };
+        let is_idempotent = way.idempotency(asked, head).may_repeat();
+        let ladder = Ladder { screen: self, asking, way, is_idempotent };
         Box::pin(ladder.run(going)).await
     }
 
@@ -195,7 +196,7 @@ impl Outbound {
             Fault::undelivered(Reason::Overloaded, message)
         })?);
         let call = retry::Call {
-            idempotency: way.idempotency,
+            idempotency: way.idempotency(asked, &going.call.head),
             is_retry_already: before > 0,
             deadline: deadline.map(|at| state.clock.moment(at)),
         };

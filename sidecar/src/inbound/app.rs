@@ -115,7 +115,6 @@ impl App {
     ///
     /// # Errors
     /// `app_unreachable` where nothing was sent.
-    #[cold]
     pub fn send(
         &self,
         head: &mut Parts,

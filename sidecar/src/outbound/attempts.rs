@@ -132,9 +132,9 @@ impl Attempts<'_> {
         let now = if self.sent.get() == 0 { self.begin } else { Instant::now() };
         self.sent.set(self.sent.get() + 1);
         let place = match self.at_hand(now) {
-            Some(place) => place,
-            None => {
-                let mut connecting = self.connect(true, now);
+            Ok(place) => place,
+            Err(choice) => {
+                let mut connecting = self.connect(choice, true, now);
                 let connected =
                     going.until(self.deadline, &self.upstream.name, connecting.as_mut());
                 match connected.await? {

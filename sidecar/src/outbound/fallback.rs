@@ -43,6 +43,7 @@ pub(super) struct Ladder<'a> {
     pub(super) screen: &'a Outbound,
     pub(super) asking: Asking<'a>,
     pub(super) way: Way<'a>,
+    pub(super) is_idempotent: bool,
 }
 
 /// How an upstream has failed.
@@ -147,12 +148,12 @@ impl Ladder<'_> {
             _ => false,
         };
         let Ok(other) = self.screen.worker.upstream(name) else { return Ok(None) };
-        if !can_be_replayed || (failed.was_delivered && !self.way.idempotency.may_repeat()) {
+        if !can_be_replayed || (failed.was_delivered && !self.is_idempotent) {
             return Ok(None);
         }
         (going.call.head, going.in_upstream) = (asked.clone(), None);
         let method = self.screen.method(&other, asked);
-        let way = Way::of(&other, &method, &self.asking.context.asked, asked);
+        let way = Way::of(&other, &method, asked);
         // A retry of the call, not to be multiplied by retries of its own.
         let before = self.asking.before.saturating_add(1);
         let asking = Asking { before, now: Instant::now(), ..self.asking };
@@ -173,7 +174,7 @@ impl Ladder<'_> {
         age: Duration,
     ) -> Result<Option<KeptAnswer>, Ended> {
         let Call { body, control: Some(control), .. } = &mut *going.call else { return Ok(None) };
-        if !self.way.idempotency.may_repeat() {
+        if !self.is_idempotent {
             return Ok(None);
         }
         let limit = self.screen.worker.config.limits.kept_answer.bytes() as usize;
@@ -194,7 +195,7 @@ impl Ladder<'_> {
     fn note(&self, asked: &Parts, exchange: &mut Exchange) {
         let is_kept = self.way.fallback().iter().any(|rung| matches!(rung, Rung::Stale(_)));
         // One with a status has ended, and not with a message.
-        if !is_kept || !self.way.idempotency.may_repeat() || exchange.answered().status.is_some() {
+        if !is_kept || !self.is_idempotent || exchange.answered().status.is_some() {
             return;
         }
         let Some(kept) = exchange.attempt().kept().filter(|kept| kept.is_complete()) else {

@@ -124,32 +124,26 @@ pub struct Way<'a> {
     pub upstream: &'a Rc<Upstream>,
     /// Its method.
     pub method: &'a Rc<Method>,
-    /// What becomes of a request that is sent twice.
-    pub idempotency: Idempotency,
     /// The first of the upstream's routes that is for it; none: the upstream's own values.
     route: Option<&'a Route>,
 }
 
 impl<'a> Way<'a> {
     /// The way of this request.
-    pub fn of(
-        upstream: &'a Rc<Upstream>,
-        method: &'a Rc<Method>,
-        asked: &Asked,
-        head: &Parts,
-    ) -> Self {
-        let routes = &upstream.config.routes;
+    pub fn of(upstream: &'a Rc<Upstream>, method: &'a Rc<Method>, head: &Parts) -> Self {
         let target = Target::of(head);
-        let route = routes.iter().find(|route| route.matches.covers(&target));
-        // As its method's descriptor or, where it is no gRPC, HTTP says …
+        let route = upstream.config.routes.iter().find(|route| route.matches.covers(&target));
+        Self { upstream, method, route }
+    }
+
+    /// What becomes of the request where it is sent twice: as its method's descriptor or, where it is
+    /// no gRPC, HTTP says, and as its route or its upstream say.
+    pub fn idempotency(&self, asked: &Asked, head: &Parts) -> Idempotency {
         let known = match asked.dialect {
-            Dialect::Http => method.idempotency().max(Idempotency::of_http(&head.method)),
-            _ => method.idempotency(),
+            Dialect::Http => self.method.idempotency().max(Idempotency::of_http(&head.method)),
+            _ => self.method.idempotency(),
         };
-        let mut way = Self { upstream, method, idempotency: known, route };
-        // … and as its route or its upstream say.
-        way.idempotency = known.told(way.calling().is_idempotent);
-        way
+        known.told(self.calling().is_idempotent)
     }
 
     /// How the request is sent.

@@ -54,9 +54,9 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// looks like that.
 const FOURS: u32 = 5;
 
-/// A limit under which no answer came for so long is lifted …
+/// A limit under which no answer that could be measured came for so long is lifted …
 const STUCK: Duration = Duration::from_secs(2);
-/// … and where calls were given up late meanwhile, after this: the app may be busy with what it was
+/// … and where calls were given up late since the last conclusion, after this: the app may be busy with what it was
 /// sent before, and more calls would not help it.
 const BUSY: Duration = Duration::from_secs(10);
 

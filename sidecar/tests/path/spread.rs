@@ -194,3 +194,20 @@ async fn a_user_with_very_many_calls_does_not_drown_one_endpoint() {
     assert!(got.values().all(|n| *n <= 32), "{got:?}");
     assert_eq!(got.values().sum::<usize>(), 100);
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn new_endpoints_are_connected_as_often_as_they_are_chosen() {
+    let spread = Spread::with_caller("[balance]\nslow_start = \"0s\"");
+    let all: Vec<_> = (1..=48).map(|n| (address(&format!("127.0.1.{n}:21000")), 1, true)).collect();
+    for (at, ..) in &all {
+        spread.serve(*at, Duration::ZERO);
+    }
+    let mut client = spread.mesh.client().await;
+    spread.tell(&all[..40], 1);
+    spread.call(&mut client, 400).await;
+    // The others have connections already.
+    spread.tell(&all, 1);
+    let calls = spread.call(&mut client, 800).await;
+    let new = all[40..].iter().filter(|(at, ..)| calls.contains_key(at)).count();
+    assert_eq!(new, 8, "{calls:?}");
+}

@@ -141,7 +141,7 @@ impl Attempts<'_> {
         }
         let head = copy.head(self.before + sent);
         Some(Box::pin(async move {
-            let place = self.connect(false, now).await?;
+            let place = self.connect(None, false, now).await?;
             let mut attempt = self.send(place, head, &mut body)?;
             let limit = self.worker.header_list();
             let answer = poll_fn(|cx| {

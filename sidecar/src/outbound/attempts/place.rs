@@ -29,29 +29,35 @@ pub(super) struct Place {
     pub(super) now: Instant,
 }
 
+/// An endpoint in whose load the call counts already.
+pub(super) type Choice = (Rc<Endpoint>, Sent);
+
 impl Attempts<'_> {
     /// A place for a call that was sent to nobody yet, at the endpoint of choice, where nothing has to
     /// be waited for: so most find theirs.
+    ///
+    /// # Errors
+    /// The choice, to be connected, where there is one.
     #[inline(always)]
-    pub(super) fn at_hand(&self, now: Instant) -> Option<Place> {
+    pub(super) fn at_hand(&self, now: Instant) -> Result<Place, Option<Choice>> {
         if !self.tried.borrow().is_empty() {
-            return None;
+            return Err(None);
         }
-        let probing = self.probing();
-        let picked = self.upstream.pick(Tried::default(), self.hash, probing, now)?;
-        let (endpoint, sent) = self.counted(picked, now).ok()?;
-        let Some(lease) = endpoint.pool.ready(now) else {
-            sent.unsent();
-            return None;
-        };
-        Some(self.place(lease, endpoint, sent, now))
+        let picked = self.upstream.pick(Tried::default(), self.hash, self.probing(), now);
+        let choice = picked.and_then(|picked| self.counted(picked, now).ok());
+        let (endpoint, sent) = choice.ok_or(None)?;
+        match endpoint.pool.ready(now) {
+            Some(lease) => Ok(self.place(lease, endpoint, sent, now)),
+            None => Err(Some((endpoint, sent))),
+        }
     }
 
-    /// A place on a connection to an endpoint. Those that cannot be connected are passed over:
-    /// nothing was sent to them, so this is no retry.
+    /// A place on a connection to an endpoint, the one of choice first where there is one. Those that
+    /// cannot be connected are passed over: nothing was sent to them, so this is no retry.
     #[cold]
     pub(super) fn connect(
         &self,
+        mut choice: Option<Choice>,
         may_repeat: bool,
         mut now: Instant,
     ) -> Pin<Box<impl Future<Output = Result<Place, Fault>>>> {
@@ -62,17 +68,14 @@ impl Attempts<'_> {
             let earlier = avoided.len();
             let (mut failed, mut full) = (0, None);
             while avoided.len() - earlier < LOOKED_AT && failed < PASSED_OVER {
-                // What has failed already is not risked again.
-                let probing = if avoided.is_empty() { self.probing() } else { Probing::Last };
-                let (sent, passed) = avoided.split_at(earlier);
-                let repeated = || match may_repeat && earlier > 0 {
-                    true => upstream.pick(Tried { sent: &[], passed }, self.hash, probing, now),
-                    false => None,
+                let chosen = choice.take().map(Ok);
+                let Some(chosen) =
+                    chosen.or_else(|| self.choose(&avoided, earlier, may_repeat, now))
+                else {
+                    break;
                 };
-                let picked = upstream.pick(Tried { sent, passed }, self.hash, probing, now);
-                let Some(picked) = picked.or_else(repeated) else { break };
-                let (endpoint, sent) = match self.counted(picked, now) {
-                    Ok(counted) => counted,
+                let (endpoint, sent) = match chosen {
+                    Ok(chosen) => chosen,
                     Err(endpoint) => {
                         avoided.push(endpoint);
                         continue;
@@ -108,6 +111,24 @@ impl Attempts<'_> {
         })
     }
 
+    /// An endpoint, none of those that are avoided; the first so many of those had the call before,
+    /// and may have it again where there is no other.
+    fn choose(
+        &self,
+        avoided: &[Rc<Endpoint>],
+        earlier: usize,
+        may_repeat: bool,
+        now: Instant,
+    ) -> Option<Result<Choice, Rc<Endpoint>>> {
+        // What has failed already is not risked again.
+        let probing = if avoided.is_empty() { self.probing() } else { Probing::Last };
+        let (sent, passed) = avoided.split_at(earlier);
+        let pick = |sent| self.upstream.pick(Tried { sent, passed }, self.hash, probing, now);
+        let picked =
+            pick(sent).or_else(|| if may_repeat && earlier > 0 { pick(&[]) } else { None });
+        picked.map(|picked| self.counted(picked, now))
+    }
+
     /// Which endpoints that rest a first choice asks whether they are well: what cannot be sent again
     /// is not risked.
     fn probing(&self) -> Probing {
@@ -126,7 +147,7 @@ impl Attempts<'_> {
         &self,
         (endpoint, permit): (Rc<Endpoint>, Permit),
         now: Instant,
-    ) -> Result<(Rc<Endpoint>, Sent), Rc<Endpoint>> {
+    ) -> Result<Choice, Rc<Endpoint>> {
         let limit = self.upstream.config.in_flight_per_endpoint.get();
         let of = (self.upstream.clone(), endpoint.clone(), self.method.clone());
         match Sent::new(of, (permit, limit), now, self.deadline) {

@@ -164,7 +164,7 @@ impl Mind {
         let turn = self.end(limit, Ending::NoAnswer, now);
         // An app that only stood still for a moment is as overloaded as before: what it took under
         // the limit is what a pile-up is told by.
-        let suspicion = Suspicion { rate: Some(rate), ..Suspicion::new(limit, now) };
+        let suspicion = Suspicion::new(limit, Some(rate), now);
         *self = Self::Open(Open { calm: Some(limit), suspicion: Some(suspicion) });
         turn
     }
@@ -195,18 +195,19 @@ impl Open {
             return Step::Stay(bounds.most.get());
         }
         let calm = *self.calm.get_or_insert(period.peak);
-        let suspicion = match &mut self.suspicion {
+        let (suspicion, rate) = match &mut self.suspicion {
             Some(suspicion) => {
+                let rate = suspicion.rate;
                 suspicion.rate.get_or_insert(period.rate());
-                suspicion
+                (suspicion, rate)
             }
-            none => none.insert(Suspicion::new(period.peak, now)),
+            none => (none.insert(Suspicion::new(period.peak, None, now)), None),
         };
         if f64::from(period.peak) > f64::from(suspicion.at_most) * MORE {
             (suspicion.kept_up, suspicion.at_most) = (now, period.peak);
         }
         let pile_up = period.peak >= suspicion.calls.saturating_mul(2)
-            && suspicion.rate.is_some_and(|rate| period.rate() <= rate * MORE);
+            && rate.is_some_and(|rate| period.rate() <= rate * MORE);
         let are_given_up = period.peak >= calm.saturating_mul(2)
             && period.given_up.saturating_mul(4) >= period.measured;
         suspicion.evidence = if pile_up || are_given_up { suspicion.evidence + 1 } else { 0 };
@@ -242,8 +243,8 @@ impl Open {
 }
 
 impl Suspicion {
-    fn new(calls: u32, now: Moment) -> Self {
-        Self { calls, rate: None, evidence: 0, kept_up: now, at_most: calls }
+    fn new(calls: u32, rate: Option<f64>, now: Moment) -> Self {
+        Self { calls, rate, evidence: 0, kept_up: now, at_most: calls }
     }
 }
 

@@ -40,7 +40,7 @@ pub enum Ending {
     NotReached,
     /// Half the calls were no quicker.
     NoQuicker,
-    /// No answer came under it.
+    /// No answer that could be measured came under it.
     NoAnswer,
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for Ending {
         f.write_str(match self {
             Self::NotReached => "it was not reached for 10 s",
             Self::NoQuicker => "half the calls at a time were no quicker",
-            Self::NoAnswer => "no answer came under it",
+            Self::NoAnswer => "no answer that could be measured came under it",
         })
     }
 }

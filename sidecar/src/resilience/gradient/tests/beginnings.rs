@@ -1,5 +1,7 @@
 //! How limits begin: what comes before an overload says nothing of it.
 
+use super::conclusion::{Mind, Period};
+use super::method::Speed;
 use super::*;
 
 #[test]
@@ -57,4 +59,26 @@ fn an_app_that_waits_for_something_slow_and_pauses_at_times_is_not_limited() {
         }
     }
     assert_eq!((world.refused, world.lowest), (0, 10_000));
+}
+
+/// What an app without a limit that gets slow is taken for after periods with so many in flight and
+/// so many answers a second.
+fn is_limited(periods: &[(u32, u32)]) -> bool {
+    let mut mind = Mind::default();
+    let speed = Speed { is_slow: true, gradient: 0.5, above: 2.0, took: Duration::from_millis(30) };
+    let lasted = Duration::from_secs(1);
+    let mut now = Moment::after_origin(lasted);
+    for (peak, answers) in periods {
+        let (measured, given_up) = (*answers, 0);
+        let period = Period { speed, answers: *answers, measured, given_up, peak: *peak, lasted };
+        now = now + lasted;
+        mind.conclude(&period, 10_000, &bounds(), now);
+    }
+    !mind.is_open()
+}
+
+#[test]
+fn more_answers_for_more_calls_in_flight_are_no_overload() {
+    assert!(!is_limited(&[(18, 600), (39, 1090), (39, 1300)]));
+    assert!(is_limited(&[(18, 600), (39, 600), (60, 610), (80, 600)]));
 }
