@@ -267,17 +267,7 @@ impl Sent {
         }
         waited
     }
-}
 
-impl Drop for Sent {
-    fn drop(&mut self) {
-        if self.permit.is_some() || self.waits {
-            self.given_up();
-        }
-    }
-}
-
-impl Sent {
     /// It ends, and nobody told how.
     #[cold]
     fn given_up(&mut self) {
@@ -294,5 +284,13 @@ impl Sent {
         let is_late = allowed.is_some_and(|allowed| took >= allowed.mul_f64(0.95));
         let outcome = if waited && is_late { Outcome::Bad } else { Outcome::Unknown };
         self.record(outcome, now, String::new);
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if self.permit.is_some() || self.waits {
+            self.given_up();
+        }
     }
 }

@@ -56,8 +56,8 @@ const FOURS: u32 = 5;
 
 /// A limit under which no answer that could be measured came for so long is lifted …
 const STUCK: Duration = Duration::from_secs(2);
-/// … and where calls were given up late since the last conclusion, after this: the app may be busy with what it was
-/// sent before, and more calls would not help it.
+/// … and where calls were given up late since the last conclusion, after this: the app may be busy
+/// with what it was sent before, and more calls would not help it.
 const BUSY: Duration = Duration::from_secs(10);
 
 /// What a measured call's answer tells.

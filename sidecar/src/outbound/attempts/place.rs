@@ -81,14 +81,8 @@ impl Attempts<'_> {
                         continue;
                     }
                 };
-                let leased = match endpoint.pool.ready(now) {
-                    Some(lease) => Ok(lease),
-                    None => {
-                        let leased = endpoint.pool.lease().await;
-                        now = Instant::now();
-                        leased
-                    }
-                };
+                let leased = endpoint.pool.lease().await;
+                now = Instant::now();
                 match leased {
                     Ok(lease) => return Ok(self.place(lease, endpoint, sent, now)),
                     Err(fault) if fault.stage == ConnectStage::Full => {
