@@ -249,7 +249,7 @@ impl Sent {
         }
         let took = now.since(self.begin);
         if !failed {
-            self.method.answered(took);
+            self.method.answered(took, now);
         }
         let took = if failed { took.max(PENALTY) } else { took };
         self.endpoint.speed.observe(took, now);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::{Hedge, HedgeAfter};
 use crate::discovery::methods::is_question;
 use crate::resilience::idempotency::Idempotency;
+use crate::resilience::moment::Moment;
 use crate::resilience::quantile::P95;
 use crate::telemetry::metrics::CallSeries;
 
@@ -47,10 +48,10 @@ impl Method {
         self.idempotency.set(idempotency);
     }
 
-    /// An answer began after this time.
-    pub fn answered(&self, took: Duration) {
+    /// An answer began now, after this time.
+    pub fn answered(&self, took: Duration, now: Moment) {
         let mut speed = self.speed.get();
-        speed.observe(took);
+        speed.observe(took, now);
         self.speed.set(speed);
     }
 

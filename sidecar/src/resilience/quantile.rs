@@ -2,9 +2,13 @@
 //!
 //! Each answer that took longer moves it up by much, each that took less moves it down by little, so
 //! that it rests where one of twenty takes longer (Frugal streaming; Ma, Muthukrishnan, Sandler
-//! 2013), with steps that are a part of it. It only guides a choice: one per worker and method.
+//! 2013), with steps that are a part of it. Answers that come at the same time tell of the same time:
+//! where a process or its machine stood still, hundreds come late at once, and mean no more than one.
+//! It only guides a choice: one per worker and method.
 
 use std::time::Duration;
+
+use super::moment::Moment;
 
 /// How far an answer that took longer moves it. One that took less moves it by a nineteenth of that.
 const UP: f64 = 0.19;
@@ -16,16 +20,25 @@ const LEAST: f64 = 0.001;
 /// After so many answers it is worth something.
 const ANSWERS: u8 = 20;
 
+/// One answer is taken in of those that come within this time.
+const APART: Duration = Duration::from_millis(10);
+
 /// The 95th of a hundred.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct P95 {
     seconds: f64,
+    /// When the last one was taken in.
+    at: Moment,
     answers: u8,
 }
 
 impl P95 {
-    /// Takes an answer's time in.
-    pub fn observe(&mut self, took: Duration) {
+    /// An answer came now, after this time.
+    pub fn observe(&mut self, took: Duration, now: Moment) {
+        if self.answers == ANSWERS && now.since(self.at) < APART {
+            return;
+        }
+        self.at = now;
         let took = took.as_secs_f64().max(LEAST);
         if self.answers < ANSWERS {
             self.answers += 1;
@@ -49,29 +62,74 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// One answer after the other, so far apart.
+    struct Answers {
+        p95: P95,
+        now: Moment,
+    }
+
+    impl Answers {
+        fn new() -> Self {
+            Self { p95: P95::default(), now: Moment::default() }
+        }
+
+        fn observe(&mut self, took: Duration, after: Duration) {
+            self.now = self.now + after;
+            self.p95.observe(took, self.now);
+        }
+    }
+
     #[test]
     fn nothing_is_told_before_twenty_answers() {
-        let mut p95 = P95::default();
-        (0..19).for_each(|_| p95.observe(Duration::from_millis(7)));
-        assert_eq!(p95.get(), None);
-        p95.observe(Duration::from_millis(5));
-        assert_eq!(p95.get(), Some(Duration::from_millis(7)));
+        let mut seen = Answers::new();
+        (0..19).for_each(|_| seen.observe(Duration::from_millis(7), Duration::ZERO));
+        assert_eq!(seen.p95.get(), None);
+        seen.observe(Duration::from_millis(5), Duration::ZERO);
+        assert_eq!(seen.p95.get(), Some(Duration::from_millis(7)));
+    }
+
+    #[test]
+    fn a_standstill_is_not_the_speed_of_the_calls_that_waited_for_its_end() {
+        let mut seen = Answers::new();
+        let (usual, every) = (Duration::from_millis(8), Duration::from_millis(2));
+        (0..1_000).for_each(|_| seen.observe(usual, every));
+        let before = seen.p95.get().unwrap();
+        // Half a second of calls ends within 25 ms.
+        (0..250).for_each(|at| seen.observe(every * (250 - at), Duration::from_micros(100)));
+        let after = seen.p95.get().unwrap();
+        assert!(after < before * 2, "{before:?}, then {after:?}");
+    }
+
+    #[test]
+    fn what_became_slow_is_known_within_a_quarter_of_a_second() {
+        let mut seen = Answers::new();
+        let every = Duration::from_millis(2);
+        (0..1_000).for_each(|_| seen.observe(Duration::from_millis(8), every));
+        (0..125).for_each(|_| seen.observe(Duration::from_millis(160), every));
+        assert!(seen.p95.get().unwrap() > Duration::from_millis(150));
     }
 
     proptest! {
         #[test]
-        fn about_one_of_twenty_takes_longer(seed in any::<u64>(), scale in 0.002f64..2.0) {
-            let (mut rng, mut p95) = (fastrand::Rng::with_seed(seed), P95::default());
+        fn about_one_of_twenty_takes_longer(
+            seed in any::<u64>(),
+            scale in 0.002f64..2.0,
+            every in 100u64..50_000,
+        ) {
+            let (mut rng, mut seen) = (fastrand::Rng::with_seed(seed), Answers::new());
+            let every = Duration::from_micros(every);
+            // As many as are taken in of 2,000, and of 4,000, that come 10 ms apart.
+            let apart = (APART.as_micros() / every.as_micros()).max(1);
             // Of an exponential distribution: its 95th of a hundred is three times its mean.
             let mut answer = || Duration::from_secs_f64(0.001 - rng.f64().max(1e-9).ln() * scale);
-            (0..2_000).for_each(|_| p95.observe(answer()));
+            (0..2_000 * apart).for_each(|_| seen.observe(answer(), every));
             let mut longer = 0;
-            for _ in 0..4_000 {
+            for _ in 0..4_000 * apart {
                 let took = answer();
-                longer += u32::from(p95.get().is_some_and(|p95| took > p95));
-                p95.observe(took);
+                longer += u128::from(seen.p95.get().is_some_and(|p95| took > p95));
+                seen.observe(took, every);
             }
-            prop_assert!((120..320).contains(&longer), "{longer} of 4000");
+            prop_assert!((120 * apart..320 * apart).contains(&longer), "{longer} of 4000 * {apart}");
         }
     }
 }
