@@ -3,6 +3,7 @@
 //! Nothing here knows a policy; nothing here buffers more than one frame per direction of a call.
 
 pub mod ahead;
+pub mod aside;
 pub mod body;
 pub mod io;
 pub mod keepalive;

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::aside::Aside;
 use super::io::{Activity, Io, Watched};
 use super::keepalive::{self, Keepalive};
 use connection::Connection;
@@ -298,11 +299,17 @@ impl Pool {
                 lifetime.await;
                 pending().await
             };
+            let over = Aside::new(async {
+                tokio::select! {
+                    biased;
+                    () = dead => {}
+                    () = lifetime => {}
+                }
+            });
             tokio::select! {
                 biased;
                 _ = &mut http2 => {}
-                () = dead => {}
-                () = lifetime => {}
+                () = over => {}
             }
         });
         Ok(connection)

@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::door::Door;
 use crate::call::carry::{self, Call, Screen};
 use crate::call::control::Unheard;
+use crate::transport::aside::Aside;
 use crate::transport::body::Body;
 use crate::transport::io::{Activity, Io, Protocol, Watched, detect};
 use crate::transport::keepalive::{self, Keepalive};
@@ -84,11 +85,11 @@ pub async fn connection<S: Screen>(
         }
     };
     let expiry = expiry(&door);
-    let expire = async {
+    let expire = Aside::new(async {
         expiry.await;
         door.distrust();
         pending().await
-    };
+    });
     let serve = async {
         match protocol {
             Protocol::H2 => h2(io, &activity, &door, &settings, screen, late).await,
@@ -139,7 +140,7 @@ async fn h2<S: Screen>(
     let Ok(Ok(mut http2)) = timeout(settings.first_bytes(late), handshake).await else { return };
     let pings = http2.ping_pong();
     let keepalive = keepalive::watch(settings.keepalive, pings, activity, || door.calls.len());
-    let mut keepalive = pin!(keepalive);
+    let mut keepalive = Aside::new(keepalive);
     let mut farewell: Option<Farewell> = None;
     // Clients send no call at all once they have read a GOAWAY.
     let mut patience = late.then(|| Box::pin(sleep(LATE)));
@@ -182,7 +183,7 @@ async fn h2<S: Screen>(
                 return Poll::Ready(());
             }
         }
-        keepalive.as_mut().poll(cx)
+        Pin::new(&mut keepalive).poll(cx)
     })
     .await;
 }

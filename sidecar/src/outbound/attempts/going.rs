@@ -80,9 +80,10 @@ impl Copy {
 /// A field: whether it is sensitive, the lengths of its name and its value, and both.
 fn push(fields: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     let (is_sensitive, name, value) = (value.is_sensitive(), name.as_str(), value.as_bytes());
-    fields.push(is_sensitive.into());
-    fields.extend_from_slice(&(name.len() as u32).to_ne_bytes());
-    fields.extend_from_slice(&(value.len() as u32).to_ne_bytes());
+    let mut lengths = [is_sensitive.into(); 9];
+    lengths[1..5].copy_from_slice(&(name.len() as u32).to_ne_bytes());
+    lengths[5..].copy_from_slice(&(value.len() as u32).to_ne_bytes());
+    fields.extend_from_slice(&lengths);
     fields.extend_from_slice(name.as_bytes());
     fields.extend_from_slice(value);
 }
