@@ -2,9 +2,9 @@
 //!
 //! Each answer that took longer moves it up by much, each that took less moves it down by little, so
 //! that it rests where one of twenty takes longer (Frugal streaming; Ma, Muthukrishnan, Sandler
-//! 2013), with steps that are a part of it. Answers that come at the same time tell of the same time:
-//! where a process or its machine stood still, hundreds come late at once, and mean no more than one.
-//! It only guides a choice: one per worker and method.
+//! 2013), with steps that are a part of it. Late answers that come at once tell of one time: where a
+//! process or its machine stood still there are hundreds, and they mean no more than one. It only
+//! guides a choice: one per worker and method.
 
 use std::time::Duration;
 
@@ -20,34 +20,36 @@ const LEAST: f64 = 0.001;
 /// After so many answers it is worth something.
 const ANSWERS: u8 = 20;
 
-/// One answer is taken in of those that come within this time.
+/// Those that took longer and come within this time, with none between them that took less, move it
+/// together no further than one.
 const APART: Duration = Duration::from_millis(10);
 
 /// The 95th of a hundred.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct P95 {
     seconds: f64,
-    /// When the last one was taken in.
-    at: Moment,
+    /// If the last one took longer: since when, and what the estimate was before.
+    longer: Option<(Moment, f64)>,
     answers: u8,
 }
 
 impl P95 {
     /// An answer came now, after this time.
     pub fn observe(&mut self, took: Duration, now: Moment) {
-        if self.answers == ANSWERS && now.since(self.at) < APART {
-            return;
-        }
-        self.at = now;
         let took = took.as_secs_f64().max(LEAST);
         if self.answers < ANSWERS {
             self.answers += 1;
             self.seconds = self.seconds.max(took);
-        } else if took > self.seconds {
-            // An outlier among outliers moves it no further than itself.
-            self.seconds = (self.seconds * (1.0 + UP)).min(took);
-        } else {
+        } else if took <= self.seconds {
             self.seconds = (self.seconds * (1.0 - DOWN)).max(LEAST);
+            self.longer = None;
+        } else {
+            let (_, before) = *match &mut self.longer {
+                Some(longer) if now.since(longer.0) < APART => longer,
+                longer => longer.insert((now, self.seconds)),
+            };
+            // An outlier among outliers moves it no further than itself.
+            self.seconds = (before * (1.0 + UP)).min(took);
         }
     }
 
@@ -109,27 +111,63 @@ mod tests {
         assert!(seen.p95.get().unwrap() > Duration::from_millis(150));
     }
 
+    /// The mean of the 95ths, in milliseconds, where `next` says how long after the last one each
+    /// answer comes, and what it took.
+    fn mean(mut next: impl FnMut(&mut fastrand::Rng) -> (Duration, Duration)) -> f64 {
+        let (mut rng, mut seen, mut sum) = (fastrand::Rng::with_seed(7), Answers::new(), 0.0);
+        for n in 0..60_000 {
+            let (after, took) = next(&mut rng);
+            seen.observe(took, after);
+            let p95 = seen.p95.get().filter(|_| n >= 10_000).unwrap_or_default();
+            sum += p95.as_secs_f64() * 1000.0;
+        }
+        sum / 50_000.0
+    }
+
+    #[test]
+    fn when_answers_come_does_not_decide_what_they_take() {
+        let micros = |rng: &mut fastrand::Rng, range| Duration::from_micros(rng.u64(range));
+        // Each comes when the one before has ended: what takes longer comes later.
+        let sequential = mean(|rng| {
+            let took = if rng.u8(..100) == 0 { 50_000..51_000 } else { 2_000..9_000 };
+            let took = micros(rng, took);
+            (took, took)
+        });
+        // Twenty begin at once, each 50 ms: what takes longer ends after all others.
+        let (mut burst, mut before) = (Vec::new(), Duration::ZERO);
+        let bursts = mean(|rng| {
+            let pause = if burst.is_empty() { 40 } else { 0 };
+            if burst.is_empty() {
+                burst.extend((0..20).map(|_| micros(rng, 2_000..9_000)));
+                burst.sort_unstable_by(|a, b| b.cmp(a));
+            }
+            let took = burst.pop().unwrap();
+            let after = took.saturating_sub(std::mem::replace(&mut before, took));
+            (after + Duration::from_millis(pause), took)
+        });
+        assert!((7.0..11.0).contains(&sequential), "{sequential}");
+        assert!((7.0..11.0).contains(&bursts), "{bursts}");
+    }
+
     proptest! {
         #[test]
         fn about_one_of_twenty_takes_longer(
             seed in any::<u64>(),
             scale in 0.002f64..2.0,
-            every in 100u64..50_000,
+            every in 10u64..50_000,
         ) {
             let (mut rng, mut seen) = (fastrand::Rng::with_seed(seed), Answers::new());
             let every = Duration::from_micros(every);
-            // As many as are taken in of 2,000, and of 4,000, that come 10 ms apart.
-            let apart = (APART.as_micros() / every.as_micros()).max(1);
             // Of an exponential distribution: its 95th of a hundred is three times its mean.
             let mut answer = || Duration::from_secs_f64(0.001 - rng.f64().max(1e-9).ln() * scale);
-            (0..2_000 * apart).for_each(|_| seen.observe(answer(), every));
+            (0..2_000).for_each(|_| seen.observe(answer(), every));
             let mut longer = 0;
-            for _ in 0..4_000 * apart {
+            for _ in 0..4_000 {
                 let took = answer();
-                longer += u128::from(seen.p95.get().is_some_and(|p95| took > p95));
+                longer += u32::from(seen.p95.get().is_some_and(|p95| took > p95));
                 seen.observe(took, every);
             }
-            prop_assert!((120 * apart..320 * apart).contains(&longer), "{longer} of 4000 * {apart}");
+            prop_assert!((120..340).contains(&longer), "{longer} of 4000");
         }
     }
 }

@@ -3,11 +3,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-
-use futures_util::task::AtomicWaker;
 
 /// A future that is polled when it was woken itself, whatever else wakes its task.
 pub struct Aside<F> {
@@ -22,13 +20,14 @@ pub struct Aside<F> {
 /// It has something to say.
 struct Call {
     is_made: AtomicBool,
-    task: AtomicWaker,
+    task: Mutex<Waker>,
 }
 
 impl<F> Aside<F> {
     /// A future beside others of its task.
     pub fn new(future: F) -> Self {
-        let call = Arc::new(Call { is_made: AtomicBool::new(true), task: AtomicWaker::new() });
+        let task = Mutex::new(Waker::noop().clone());
+        let call = Arc::new(Call { is_made: AtomicBool::new(true), task });
         Self { future: Box::pin(future), waker: call.clone().into(), call, task: None }
     }
 }
@@ -39,14 +38,13 @@ impl<F: Future> Future for Aside<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
         if !this.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
-            this.call.task.register(cx.waker());
             this.task = Some(cx.waker().clone());
+            *this.call.task.lock().unwrap_or_else(PoisonError::into_inner) = cx.waker().clone();
         }
         if !this.call.is_made.load(Ordering::Acquire) {
             return Poll::Pending;
         }
-        // First, so that a call that is made from here on wakes the task.
-        this.call.task.register(cx.waker());
+        // First, so that a call that is made from here on is another one.
         this.call.is_made.swap(false, Ordering::AcqRel);
         this.future.as_mut().poll(&mut Context::from_waker(&this.waker))
     }
@@ -59,7 +57,9 @@ impl Wake for Call {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.is_made.store(true, Ordering::Release);
-        self.task.wake();
+        // Not taken: the next call wakes it, too.
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        task.wake();
     }
 }
 
