@@ -97,9 +97,10 @@ pub(super) struct Limiting {
     /// Since when it could have gone up.
     fits: Moment,
     halved: Halved,
-    /// Whether the last period was not slow: the next slow one may have another reason.
-    was_quick: bool,
-    /// When it was last more than the least, or the app not slow.
+    /// Whether the last period was so quick that the limit went up or was not reached: the next slow
+    /// one may have another reason. One that is quick for a moment has none.
+    had_room: bool,
+    /// When it was last more than twice the least.
     above_least: Moment,
     /// Answers a second in the last period.
     rate: f64,
@@ -219,7 +220,7 @@ impl Open {
                 reached: now,
                 fits: now,
                 halved: Halved::NotYet,
-                was_quick: false,
+                had_room: false,
                 above_least: now,
                 rate: period.rate(),
             };
@@ -257,16 +258,17 @@ impl Limiting {
             return Step::Lift { because: Ending::NotReached, is_usual_now: false };
         }
         self.rate = period.rate();
-        if !speed.is_slow {
-            self.was_quick = true;
-        } else if std::mem::take(&mut self.was_quick) {
+        let had_room = std::mem::take(&mut self.had_room);
+        // Not while it is still judged whether fewer calls helped.
+        let is_judged = matches!(self.halved, Halved::Helped) || limit >= self.calls;
+        if speed.is_slow && had_room && is_judged {
             (self.calls, self.above, self.halved) = (limit, speed.above, Halved::NotYet);
         }
-        if !speed.is_slow || limit > bounds.least.get() {
+        if limit > bounds.least.get().saturating_mul(2) {
             self.above_least = now;
-        } else if now.since(self.above_least) >= SETTLED {
+        } else if speed.is_slow && now.since(self.above_least) >= SETTLED {
             // The least cannot be halved: more for a moment shows whether fewer help.
-            let more = limit.saturating_mul(4).min(bounds.most.get());
+            let more = bounds.least.get().saturating_mul(4).min(bounds.most.get());
             (self.calls, self.above, self.halved) = (more, speed.above, Halved::NotYet);
             self.above_least = now;
             return Step::Stay(more);
@@ -282,6 +284,8 @@ impl Limiting {
             Halved::Since(_) if speed.is_slow && speed.above > self.above - HELPED => {
                 return Step::Lift { because: Ending::NoQuicker, is_usual_now: true };
             }
+            // Quick for a moment says no more than slow for a moment.
+            Halved::Since(at) if !speed.is_slow && !had_room => Halved::Since(at),
             Halved::Since(_) => Halved::Helped,
         };
         let before = f64::from(limit);
@@ -302,6 +306,7 @@ impl Limiting {
             let most = before * speed.gradient.min(DOUBLED);
             (before * rise.powf(periods) + periods).min(most).max(before * rise + 1.0)
         };
+        self.had_room = !speed.is_slow && (peak < limit || next > before);
         Step::Stay(within(next, bounds))
     }
 }

@@ -47,7 +47,7 @@ struct Method {
 pub(super) struct Speed {
     /// Nearly all took more than is tolerated.
     pub(super) is_slow: bool,
-    /// What is tolerated, by what they took.
+    /// What is tolerated, by what they took; where they were slow, of those that were.
     pub(super) gradient: f64,
     /// The logarithm of how many times what is usual they took.
     pub(super) above: f64,
@@ -108,7 +108,8 @@ impl Methods {
     /// Ends a period; none where nothing was measured in it. `may_rise`: what is usual follows up.
     pub(super) fn conclude(&self, bounds: &Bounds, may_rise: bool) -> Option<Speed> {
         let (mut all, mut slow) = (0.0, 0.0);
-        let (mut gradient, mut above, mut slowest) = (0.0, 0.0, 0f64);
+        let (mut gradient, mut slow_gradient) = (0.0, 0.0);
+        let (mut above, mut slowest) = (0.0, 0f64);
         for method in &self.0 {
             // A look first: of most places nobody has anything to say.
             if method.logs.load(Ordering::Relaxed) == 0 {
@@ -124,7 +125,10 @@ impl Methods {
             };
             let within = tolerated(usual, bounds) / log.exp();
             all += fours;
-            slow += if within < 1.0 { fours } else { 0.0 };
+            if within < 1.0 {
+                slow += fours;
+                slow_gradient += fours * within;
+            }
             gradient += fours * within;
             above += fours * (log - usual);
             slowest = slowest.max(log.exp());
@@ -136,10 +140,12 @@ impl Methods {
             let usual = usual + (log - usual) * follow;
             method.usual.store(usual.to_bits(), Ordering::Relaxed);
         }
+        // One method's own trouble is not the app's.
+        let is_slow = slow >= all * 0.8;
         (all > 0.0).then(|| Speed {
-            // One method's own trouble is not the app's.
-            is_slow: slow >= all * 0.8,
-            gradient: gradient / all,
+            is_slow,
+            // A quick method has much room beside slow ones, whose trouble is what counts.
+            gradient: if is_slow { slow_gradient / slow } else { gradient / all },
             above: above / all,
             took: Duration::from_nanos(slowest as u64),
         })

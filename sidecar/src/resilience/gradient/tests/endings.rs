@@ -153,3 +153,55 @@ fn the_least_limit_too_is_lifted_where_fewer_calls_are_no_quicker_and_there_alon
         assert_eq!((world.refused - before, world.limit.limit()), (0, 10_000), "{width}");
     }
 }
+
+#[test]
+fn a_quick_method_beside_a_slow_one_does_not_keep_a_limit_that_helps_nobody() {
+    let mut world = World::new(10_000);
+    let quick = Traffic { method: 2, rate: 200.0, work: |_| 1.0 };
+    let beside = |work| [quick.clone(), Traffic { method: 1, rate: 2000.0, work }];
+    world.run(&beside(|_| 50.0), 10);
+    let slower: [fn(&mut Rng) -> f64; 10] = [
+        |_| 90.0,
+        |_| 130.0,
+        |_| 170.0,
+        |_| 210.0,
+        |_| 250.0,
+        |_| 290.0,
+        |_| 330.0,
+        |_| 370.0,
+        |_| 410.0,
+        |_| 450.0,
+    ];
+    for work in slower {
+        world.run(&beside(work), 1);
+    }
+    assert!(world.lowest < 10_000, "the test shows nothing");
+    world.run(&beside(|_| 900.0), 60);
+    let before = world.refused;
+    world.run(&beside(|_| 900.0), 30);
+    assert_eq!((world.refused - before, world.limit.limit()), (0, 10_000), "{:?}", world.turns);
+}
+
+#[test]
+fn an_app_that_is_slow_every_other_moment_does_not_stay_at_the_least() {
+    // What it waits for takes about as long as is tolerated, however few calls there are.
+    for (seed, slow) in (0..12).flat_map(|seed| [(seed, 70), (seed, 110)]) {
+        let mut world = World::new(2);
+        world.patience = 15_000.0;
+        world.run(&[calls(100.0, |_| 10.0)], 10);
+        world.run(&[calls(1000.0, |_| 10.0)], 20);
+        assert!(world.limit.limit() <= 64, "the test shows nothing");
+        let (mut rng, mut now) = (Rng::with_seed(seed), world.at());
+        for period in 0..900 {
+            let is_slow = if seed < 4 { period % 2 == 0 } else { rng.bool() };
+            let took = Duration::from_millis(if is_slow { slow } else { 45 });
+            for _ in 0..40 {
+                now = now + Duration::from_micros(2500 + seed * 20);
+                let in_flight = world.limit.limit().min(1_000);
+                world.limit.entered(in_flight);
+                world.limit.record(answer(1, took, in_flight), now);
+            }
+        }
+        assert_eq!(world.limit.limit(), 10_000, "{seed} {slow}");
+    }
+}
