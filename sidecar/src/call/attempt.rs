@@ -1,6 +1,7 @@
 //! One attempt of a call at one callee: the request going up, and the answer that is to come.
 //!
-//! Dropping it ends the call at the callee at once: h2 sends RST_STREAM(CANCEL).
+//! Dropping it ends the call at the callee at once: h2 sends RST_STREAM(CANCEL). (Of many at a callee
+//! that says nothing, some only when it does: `transport/pool/cancels.rs`.)
 
 use std::future::Future;
 use std::pin::Pin;
@@ -267,6 +268,16 @@ impl Attempt {
         self.spent = None;
         if let Some(kept) = self.kept() {
             kept.forget();
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.has_head
+            && let Answer::H2(response, lease) = std::mem::replace(&mut self.answer, Answer::None)
+        {
+            lease.cancel(response, self.upload.take().map(Pump::into_sink));
         }
     }
 }

@@ -8,6 +8,7 @@
 //! stops others. An attempt belongs to the pool: a caller that gives up does not end it, and whoever
 //! watches the pool hears of its failure.
 
+mod cancels;
 mod connection;
 
 use std::cell::{Cell, RefCell};
@@ -284,13 +285,14 @@ impl Pool {
                 )));
             }
         }
-        let connection = Connection::new(sender);
+        let connection = Connection::new(sender, activity.clone());
         let streams = connection.streams().clone();
         if !connection.is_open() {
             // The other end is on its way out, and says so to whoever comes.
             return Err(sent_away_at_once());
         }
-        let keepalive = self.settings.keepalive;
+        let cancels = connection.cancels().clone();
+        let (keepalive, window) = (self.settings.keepalive, self.settings.stream_window);
         let lifetime = lifetime(Rc::downgrade(self), Rc::downgrade(&connection), not_after);
         spawn_local(async move {
             let dead = keepalive::watch(keepalive, pings, &activity, || streams.get());
@@ -306,9 +308,19 @@ impl Pool {
                     () = lifetime => {}
                 }
             });
+            let http2 = poll_fn(|cx| {
+                loop {
+                    if Pin::new(&mut http2).poll(cx).is_ready() {
+                        return Poll::Ready(());
+                    }
+                    if !cancels.follow(&mut http2, window) {
+                        return Poll::Pending;
+                    }
+                }
+            });
             tokio::select! {
                 biased;
-                _ = &mut http2 => {}
+                () = http2 => {}
                 () = over => {}
             }
         });

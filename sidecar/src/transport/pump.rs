@@ -89,6 +89,11 @@ impl Pump {
         self.body
     }
 
+    /// The stream, filled no further.
+    pub fn into_sink(self) -> SendStream<Bytes> {
+        self.sink
+    }
+
     /// The body that it moves.
     pub fn body(&mut self) -> &mut Body {
         &mut self.body

@@ -5,6 +5,7 @@ mod peer;
 mod wire;
 
 mod callers;
+mod cancelled;
 mod credit;
 mod floods;
 mod goaway;

@@ -14,7 +14,9 @@ use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
 use tokio::time::Instant;
 
+use super::cancels::Cancels;
 use crate::inbound::admission::Place;
+use crate::transport::io::Activity;
 
 /// A call that waits for flow control for less is not stalled yet: a busy peer's windows come late.
 const STALLED_AFTER: Duration = Duration::from_millis(10);
@@ -38,6 +40,7 @@ pub(super) struct Connection {
     waits: Cell<u64>,
     /// Bytes of calls that have no answer yet.
     unanswered: Cell<usize>,
+    cancels: Rc<Cancels>,
 }
 
 /// A place for one call on a connection.
@@ -51,10 +54,12 @@ pub struct Lease {
 
 impl Connection {
     /// A connection without calls.
-    pub(super) fn new(sender: SendRequest<Bytes>) -> Rc<Self> {
+    pub(super) fn new(sender: SendRequest<Bytes>, activity: Rc<Activity>) -> Rc<Self> {
+        let streams = Rc::<Cell<usize>>::default();
         Rc::new(Self {
+            cancels: Rc::new(Cancels::new(activity, streams.clone())),
             sender: RefCell::new(sender),
-            streams: Rc::default(),
+            streams,
             waiting: RefCell::default(),
             waits: Cell::new(0),
             unanswered: Cell::new(0),
@@ -64,6 +69,11 @@ impl Connection {
     /// How many streams are open on it, as it changes.
     pub(super) fn streams(&self) -> &Rc<Cell<usize>> {
         &self.streams
+    }
+
+    /// Its calls that are given up without an answer.
+    pub(super) fn cancels(&self) -> &Rc<Cancels> {
+        &self.cancels
     }
 
     /// How many calls wait for flow control.
@@ -153,6 +163,11 @@ impl Lease {
     fn pay(&mut self) {
         let owed = std::mem::take(&mut self.unanswered);
         self.connection.unanswered.set(self.connection.unanswered.get() - owed);
+    }
+
+    /// Gives the call up that has no answer: cancels it, as soon as that does no harm to others.
+    pub fn cancel(&self, response: ResponseFuture, upload: Option<SendStream<Bytes>>) {
+        self.connection.cancels.cancel((response, upload));
     }
 
     /// Says whether this call waits for flow control.
