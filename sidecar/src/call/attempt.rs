@@ -45,6 +45,7 @@ pub struct Attempt {
     /// What its end tells of the endpoint.
     sent: Option<Sent>,
     has_head: bool,
+    is_broken: bool,
     stalled_down: bool,
     moved: u64,
     /// When the present poll began, once somebody asked: to read the clock costs.
@@ -61,6 +62,7 @@ impl Attempt {
             answer,
             sent,
             has_head: false,
+            is_broken: false,
             stalled_down: false,
             moved: 0,
             now: None,
@@ -176,7 +178,7 @@ impl Attempt {
             }
             Answer::None => return Poll::Pending,
         };
-        self.has_head = head.is_ok();
+        (self.has_head, self.is_broken) = (head.is_ok(), head.is_err());
         Poll::Ready(head.map_err(|error| self.broken(&error)))
     }
 
@@ -275,6 +277,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.has_head
+            && !self.is_broken
             && let Answer::H2(response, lease) = std::mem::replace(&mut self.answer, Answer::None)
         {
             lease.cancel(response, self.upload.take().map(Pump::into_sink));

@@ -264,11 +264,15 @@ impl Limiting {
         if speed.is_slow && had_room && is_judged {
             (self.calls, self.above, self.halved) = (limit, speed.above, Halved::NotYet);
         }
-        if limit > bounds.least.get().saturating_mul(2) {
+        let least = bounds.least.get();
+        let is_near = limit <= least.saturating_mul(2);
+        // Later where calls take long: until then it may show by itself whether fewer help.
+        let settled = SETTLED.max(speed.took * 4);
+        if !is_near {
             self.above_least = now;
-        } else if speed.is_slow && now.since(self.above_least) >= SETTLED {
+        } else if speed.is_slow && now.since(self.above_least) >= settled {
             // The least cannot be halved: more for a moment shows whether fewer help.
-            let more = bounds.least.get().saturating_mul(4).min(bounds.most.get());
+            let more = least.saturating_mul(4).min(bounds.most.get());
             (self.calls, self.above, self.halved) = (more, speed.above, Halved::NotYet);
             self.above_least = now;
             return Step::Stay(more);

@@ -2,10 +2,12 @@
 //!
 //! A process that stood still wakes to all of them at once; a server on h2 that finds more than 20
 //! streams cancelled before it has looked at them ends its connection, and with it every other call.
-//! So only a few are cancelled until it says something, and the rest when it does: then it has looked
-//! at them. It is asked to, by SETTINGS that change nothing, as some servers take PINGs ill.
+//! So only a few are cancelled until it says something. Where more are given up, it is asked by
+//! SETTINGS that change nothing, as some servers take PINGs ill, and for each acknowledgement a few
+//! more are cancelled: what was sent before those SETTINGS, it has taken.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -17,64 +19,96 @@ use crate::transport::io::{Activity, Io, Watched};
 /// So many are cancelled before the other end says something.
 const UNSEEN: usize = 8;
 
+/// So many are held at most; what is given up beyond that is cancelled all the same.
+const HELD: usize = 4096;
+
 /// A call that has no answer: whoever drops both cancels it.
-pub(super) type GivenUp = (ResponseFuture, Option<SendStream<Bytes>>);
+type GivenUp = (ResponseFuture, Option<SendStream<Bytes>>);
 
 /// Those of one connection.
 pub(super) struct Cancels {
     activity: Rc<Activity>,
     /// The streams of the connection, to which those count that are still to be cancelled.
     streams: Rc<Cell<usize>>,
-    /// How much the other end had said when it was looked at last.
+    /// How much the other end had said when a call was given up last.
     said: Cell<u64>,
-    /// How many were given up since.
+    /// How many were cancelled since it said something, or since it was asked.
     unseen: Cell<usize>,
     is_asked: Cell<bool>,
-    held: RefCell<Vec<GivenUp>>,
+    held: RefCell<VecDeque<GivenUp>>,
+    has_ended: Cell<bool>,
 }
+
+/// Ends with the connection.
+pub(super) struct Following(Rc<Cancels>);
 
 impl Cancels {
     /// None yet.
     pub(super) fn new(activity: Rc<Activity>, streams: Rc<Cell<usize>>) -> Self {
-        let (said, unseen, is_asked) = (Cell::default(), Cell::default(), Cell::default());
-        Self { activity, streams, said, unseen, is_asked, held: RefCell::default() }
+        Self {
+            activity,
+            streams,
+            said: Cell::default(),
+            unseen: Cell::default(),
+            is_asked: Cell::default(),
+            held: RefCell::default(),
+            has_ended: Cell::default(),
+        }
     }
 
     /// Cancels a call, as soon as that does no harm to others.
-    pub(super) fn cancel(&self, call: GivenUp) {
-        self.look();
-        self.unseen.set(self.unseen.get() + 1);
-        if self.unseen.get() > UNSEEN {
-            self.streams.set(self.streams.get() + 1);
-            self.held.borrow_mut().push(call);
-        }
-    }
-
-    /// Follows each poll of the connection; whether it is to be polled again. (The last call that is
-    /// cancelled at once wakes it.)
-    pub(super) fn follow(&self, http2: &mut Connection<Watched<Box<dyn Io>>>, window: u32) -> bool {
-        if self.unseen.get() == 0 {
-            return false;
-        }
-        if self.look() {
-            return true;
-        }
-        // An error: SETTINGS are on their way already.
-        self.unseen.get() >= UNSEEN
-            && !self.is_asked.replace(true)
-            && http2.set_initial_window_size(window).is_ok()
-    }
-
-    /// Whether the other end has said something: what is held is cancelled then.
-    fn look(&self) -> bool {
+    pub(super) fn cancel(&self, response: ResponseFuture, upload: Option<SendStream<Bytes>>) {
         let reads = self.activity.reads();
-        if self.said.replace(reads) == reads {
+        if self.said.replace(reads) != reads && self.unseen.get() < UNSEEN {
+            self.unseen.set(0);
+        }
+        let mut held = self.held.borrow_mut();
+        if self.unseen.get() < UNSEEN || held.len() == HELD || self.has_ended.get() {
+            // The last of a few wakes the connection, as each that is cancelled does.
+            self.unseen.set((self.unseen.get() + 1).min(UNSEEN));
+        } else {
+            self.streams.set(self.streams.get() + 1);
+            held.push_back((response, upload));
+        }
+    }
+
+    fn release(&self, most: usize) -> usize {
+        let mut held = self.held.borrow_mut();
+        let few = held.len().min(most);
+        let released: Vec<_> = held.drain(..few).collect();
+        drop(held);
+        self.streams.set(self.streams.get() - released.len());
+        released.len()
+    }
+}
+
+impl Following {
+    /// Follows a connection.
+    pub(super) fn new(cancels: Rc<Cancels>) -> Self {
+        Self(cancels)
+    }
+
+    /// Follows each poll of the connection; whether it is to be polled again.
+    pub(super) fn follow(&self, http2: &mut Connection<Watched<Box<dyn Io>>>, window: u32) -> bool {
+        let cancels = &*self.0;
+        if cancels.unseen.get() < UNSEEN {
             return false;
         }
-        self.unseen.set(0);
-        self.is_asked.set(false);
-        let held = self.held.take();
-        self.streams.set(self.streams.get() - held.len());
+        // An error until those before are acknowledged.
+        if http2.set_initial_window_size(window).is_err() {
+            return false;
+        }
+        if cancels.is_asked.replace(true) {
+            cancels.unseen.set(cancels.release(UNSEEN));
+            cancels.is_asked.set(cancels.unseen.get() == UNSEEN);
+        }
         true
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.has_ended.set(true);
+        self.0.release(usize::MAX);
     }
 }

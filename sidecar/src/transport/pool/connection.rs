@@ -167,7 +167,7 @@ impl Lease {
 
     /// Gives the call up that has no answer: cancels it, as soon as that does no harm to others.
     pub fn cancel(&self, response: ResponseFuture, upload: Option<SendStream<Bytes>>) {
-        self.connection.cancels.cancel((response, upload));
+        self.connection.cancels.cancel(response, upload);
     }
 
     /// Says whether this call waits for flow control.

@@ -205,3 +205,15 @@ fn an_app_that_is_slow_every_other_moment_does_not_stay_at_the_least() {
         assert_eq!(world.limit.limit(), 10_000, "{seed} {slow}");
     }
 }
+
+#[test]
+fn a_limit_is_lifted_also_where_calls_take_long() {
+    let mut world = World::new(20);
+    world.patience = 60_000.0;
+    world.run(&[calls(10.0, |_| 1000.0)], 20);
+    world.run(&[calls(60.0, |_| 1000.0)], 40);
+    assert!(world.limit.limit() < 200, "the test shows nothing");
+    world.width = 10_000;
+    world.run(&[calls(20.0, |_| 6000.0)], 240);
+    assert_eq!(world.limit.limit(), 10_000, "{:?}", world.turns);
+}
