@@ -14,7 +14,7 @@ pub struct Aside<F> {
     /// Of the call.
     waker: Waker,
     /// Whom the call wakes.
-    task: Option<Waker>,
+    task: Waker,
 }
 
 /// It has something to say.
@@ -26,9 +26,10 @@ struct Call {
 impl<F> Aside<F> {
     /// A future beside others of its task.
     pub fn new(future: F) -> Self {
-        let task = Mutex::new(Waker::noop().clone());
-        let call = Arc::new(Call { is_made: AtomicBool::new(true), task });
-        Self { future: Box::pin(future), waker: call.clone().into(), call, task: None }
+        let task = Waker::noop().clone();
+        let call = Call { is_made: AtomicBool::new(true), task: Mutex::new(task.clone()) };
+        let call = Arc::new(call);
+        Self { future: Box::pin(future), waker: call.clone().into(), call, task }
     }
 }
 
@@ -37,8 +38,8 @@ impl<F: Future> Future for Aside<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        if !this.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
-            this.task = Some(cx.waker().clone());
+        if !this.task.will_wake(cx.waker()) {
+            this.task = cx.waker().clone();
             *this.call.task.lock().unwrap_or_else(PoisonError::into_inner) = cx.waker().clone();
         }
         if !this.call.is_made.load(Ordering::Acquire) {
