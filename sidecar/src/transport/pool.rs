@@ -292,7 +292,7 @@ impl Pool {
             // The other end is on its way out, and says so to whoever comes.
             return Err(sent_away_at_once());
         }
-        let following = Following::new(connection.cancels().clone());
+        let mut following = Following::new(connection.cancels().clone());
         let (keepalive, window) = (self.settings.keepalive, self.settings.stream_window);
         let lifetime = lifetime(Rc::downgrade(self), Rc::downgrade(&connection), not_after);
         spawn_local(async move {
@@ -314,7 +314,7 @@ impl Pool {
                     if Pin::new(&mut http2).poll(cx).is_ready() {
                         return Poll::Ready(());
                     }
-                    if !following.follow(&mut http2, window) {
+                    if !following.follow(cx, &mut http2, window) {
                         return Poll::Pending;
                     }
                 }

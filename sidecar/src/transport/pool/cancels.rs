@@ -3,16 +3,22 @@
 //! A process that stood still wakes to all of them at once; a server on h2 that finds more than 20
 //! streams cancelled before it has looked at them ends its connection, and with it every other call.
 //! So only a few are cancelled until it says something. Where more are given up, it is asked by
-//! SETTINGS that change nothing, as some servers take PINGs ill, and for each acknowledgement a few
-//! more are cancelled: what was sent before those SETTINGS, it has taken.
+//! SETTINGS that change nothing, as some servers take PINGs ill. Their acknowledgement says that it has
+//! read what came before, not that it has looked at it: it gets as long for that as it took to
+//! acknowledge, and then a few more are cancelled.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Context;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{Connection, ResponseFuture};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::transport::io::{Activity, Io, Watched};
 
@@ -21,6 +27,10 @@ const UNSEEN: usize = 8;
 
 /// So many are held at most; what is given up beyond that is cancelled all the same.
 const HELD: usize = 4096;
+
+/// For longer than this nobody has to look at what it has read. Timers ring no finer than the least.
+const LOOK: Duration = Duration::from_millis(20);
+const LEAST: Duration = Duration::from_millis(1);
 
 /// A call that has no answer: whoever drops both cancels it.
 type GivenUp = (ResponseFuture, Option<SendStream<Bytes>>);
@@ -32,15 +42,26 @@ pub(super) struct Cancels {
     streams: Rc<Cell<usize>>,
     /// How much the other end had said when a call was given up last.
     said: Cell<u64>,
-    /// How many were cancelled since it said something, or since it was asked.
+    /// How many were cancelled since it said something; all others are held from `UNSEEN` on, until
+    /// it has taken those.
     unseen: Cell<usize>,
-    is_asked: Cell<bool>,
     held: RefCell<VecDeque<GivenUp>>,
     has_ended: Cell<bool>,
 }
 
-/// Ends with the connection.
-pub(super) struct Following(Rc<Cancels>);
+/// Asks the other end; ends with the connection.
+pub(super) struct Following {
+    cancels: Rc<Cancels>,
+    /// Since when it is to acknowledge what was cancelled.
+    since: Option<Instant>,
+    /// Whether the SETTINGS that say so are on their way.
+    is_asked: bool,
+    /// How long it got last to look at what it has read, and the end of that.
+    look: Duration,
+    looks: Option<Pin<Box<Sleep>>>,
+    /// Some were cancelled since it was asked last.
+    has_more: bool,
+}
 
 impl Cancels {
     /// None yet.
@@ -50,7 +71,6 @@ impl Cancels {
             streams,
             said: Cell::default(),
             unseen: Cell::default(),
-            is_asked: Cell::default(),
             held: RefCell::default(),
             has_ended: Cell::default(),
         }
@@ -85,22 +105,55 @@ impl Cancels {
 impl Following {
     /// Follows a connection.
     pub(super) fn new(cancels: Rc<Cancels>) -> Self {
-        Self(cancels)
+        Self {
+            cancels,
+            since: None,
+            is_asked: false,
+            look: Duration::ZERO,
+            looks: None,
+            has_more: true,
+        }
     }
 
     /// Follows each poll of the connection; whether it is to be polled again.
-    pub(super) fn follow(&self, http2: &mut Connection<Watched<Box<dyn Io>>>, window: u32) -> bool {
-        let cancels = &*self.0;
+    pub(super) fn follow(
+        &mut self,
+        cx: &mut Context<'_>,
+        http2: &mut Connection<Watched<Box<dyn Io>>>,
+        window: u32,
+    ) -> bool {
+        let cancels = &*self.cancels;
         if cancels.unseen.get() < UNSEEN {
             return false;
         }
+        if let Some(looks) = &mut self.looks {
+            if looks.as_mut().poll(cx).is_pending() {
+                return false;
+            }
+            self.looks = None;
+            if !self.has_more {
+                // It has taken all.
+                self.has_more = true;
+                cancels.said.set(cancels.activity.reads());
+                cancels.unseen.set(cancels.release(UNSEEN));
+                return true;
+            }
+        }
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
         // An error until those before are acknowledged.
         if http2.set_initial_window_size(window).is_err() {
             return false;
         }
-        if cancels.is_asked.replace(true) {
-            cancels.unseen.set(cancels.release(UNSEEN));
-            cancels.is_asked.set(cancels.unseen.get() == UNSEEN);
+        self.is_asked = !self.is_asked;
+        if !self.is_asked {
+            // What is cancelled now goes out behind these SETTINGS: it is asked again.
+            self.has_more = cancels.release(UNSEEN) > 0;
+            let took = now.saturating_duration_since(since);
+            self.since = None;
+            self.look = took.max(self.look / 2).min(LOOK);
+            let look = if self.look < LEAST { Duration::ZERO } else { self.look };
+            self.looks = Some(Box::pin(sleep(look)));
         }
         true
     }
@@ -108,7 +161,7 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.0.has_ended.set(true);
-        self.0.release(usize::MAX);
+        self.cancels.has_ended.set(true);
+        self.cancels.release(usize::MAX);
     }
 }

@@ -1,10 +1,11 @@
 //! Calls that are given up by the dozen while the other end says nothing: it stood still, and is to
 //! keep its other calls when it goes on.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::super::net::echo;
 use super::peer::{IN_VAIN, Peer, SEATS, Seat, Stage, ask, fine, told};
@@ -41,7 +42,8 @@ async fn who_says_nothing_is_asked_before_all_calls_are_cancelled() {
         drop(given_up);
         let kinds = silently(&mut peer).await;
         assert_eq!((count(&kinds, RST_STREAM), count(&kinds, SETTINGS)), (8, 1), "{seat:?}");
-        for more in [8, 8, GIVEN_UP - 24] {
+        // It acknowledges what came before those that were cancelled, and then them.
+        for more in [8, 0, 8, 0, GIVEN_UP - 24] {
             peer.send(&Frame::new(SETTINGS, ACK, 0, &[])).await;
             assert_eq!(count(&silently(&mut peer).await, RST_STREAM), more, "{seat:?}");
         }
@@ -69,26 +71,68 @@ async fn who_answers_others_meanwhile_is_not_asked() {
     }
 }
 
-#[tokio::test(flavor = "local", start_paused = true)]
-async fn an_app_that_stood_still_keeps_the_calls_that_were_not_given_up() {
+/// An app that reads nothing while calls are given up, and does not look at all that it has read at
+/// once; others wait for it before those and after.
+async fn an_app_that_stood_still_keeps(before: usize, after: usize) {
     let mut stage = Stage::new(Seat::App);
     let mut client = stage.client().await;
-    let kept = ask(&mut client);
+    let mut kept: Vec<_> = (0..before).map(|_| ask(&mut client)).collect();
     let app = async {
-        // It reads nothing until all that happened in between has come.
         let mut server = h2::server::handshake(stage.connection().await).await.unwrap();
         let given_up: Vec<_> = (0..GIVEN_UP).map(|_| ask(&mut client)).collect();
+        kept.extend((0..after).map(|_| ask(&mut client)));
         tokio::time::sleep(Duration::from_secs(1)).await;
         drop(given_up);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        while let Some(call) = server.accept().await {
-            let (request, respond) = call.expect("the connection is lost");
-            spawn_local(echo(request, respond));
+        spawn_local(async move {
+            while let Some(call) = server.accept().await {
+                let (request, respond) = call.expect("the connection is lost");
+                spawn_local(echo(request, respond));
+                // Others of its threads go on meanwhile.
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        for kept in kept {
+            assert_eq!(told(kept).await, fine());
         }
     };
-    tokio::select! {
-        biased;
-        answer = timeout(IN_VAIN, told(kept)) => assert_eq!(answer.unwrap(), fine()),
-        () = app => panic!("the connection is lost"),
+    timeout(IN_VAIN, app).await.unwrap();
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_app_that_stood_still_keeps_the_calls_that_were_not_given_up() {
+    an_app_that_stood_still_keeps(1, 1).await;
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_an_app_has_read_it_is_given_time_to_look_at() {
+    an_app_that_stood_still_keeps(100, 1).await;
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_app_that_reads_learns_of_all_at_once_however_many() {
+    let mut stage = Stage::new(Seat::App);
+    let mut client = stage.client().await;
+    let given_up: Vec<_> = (0..5 * GIVEN_UP).map(|_| ask(&mut client)).collect();
+    let mut server = h2::server::handshake(stage.connection().await).await.unwrap();
+    let (works, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    spawn_local(async move {
+        while let Some(call) = server.accept().await {
+            let (_, mut respond) = call.expect("the connection is lost");
+            let works = works.clone();
+            spawn_local(async move {
+                poll_fn(|cx| respond.poll_reset(cx)).await.unwrap();
+                works.send(()).unwrap();
+            });
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(given_up);
+    let begin = Instant::now();
+    for _ in 0..5 * GIVEN_UP {
+        timeout(IN_VAIN, ends.recv()).await.unwrap();
     }
+    assert!(begin.elapsed() < Duration::from_millis(5), "{:?}", begin.elapsed());
 }
