@@ -2,9 +2,9 @@
 //!
 //! Each answer that took longer moves it up by much, each that took less moves it down by little, so
 //! that it rests where one of twenty takes longer (Frugal streaming; Ma, Muthukrishnan, Sandler
-//! 2013), with steps that are a part of it. Late answers that come at once tell of one time: where a
-//! process or its machine stood still there are hundreds, and they mean no more than two. It only
-//! guides a choice: one per worker and method.
+//! 2013), with steps that are a part of it. Where a process or its machine stood still, hundreds
+//! come late at once; they tell of one time, and move it no further than two would. It only guides a
+//! choice: one per worker and method.
 
 use std::time::Duration;
 
@@ -20,19 +20,16 @@ const LEAST: f64 = 0.001;
 /// After so many answers it is worth something.
 const ANSWERS: u8 = 20;
 
-/// Those that took longer and come within this time, with no more than so many between them that took
-/// less, move it together no further than two. (Not one: two of a hundred that come one after the other
-/// are no burst, and it would rest too low.)
-const APART: Duration = Duration::from_millis(30);
-const BETWEEN: u8 = 1;
+/// Within this time it rises by two such steps at most above where it was. (Not by one: of calls that
+/// begin together the longest come last, and it would rest too low.)
+const TOGETHER: Duration = Duration::from_millis(30);
 
 /// The 95th of a hundred.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct P95 {
     seconds: f64,
-    /// While those that take longer are one: since when, what the estimate was before, and how many
-    /// took less since the last of them.
-    longer: Option<(Moment, f64, u8)>,
+    /// Since when answers come together, and what the estimate was then.
+    together: (Moment, f64),
     answers: u8,
 }
 
@@ -43,20 +40,17 @@ impl P95 {
         if self.answers < ANSWERS {
             self.answers += 1;
             self.seconds = self.seconds.max(took);
-        } else if took <= self.seconds {
+            self.together = (now, self.seconds);
+            return;
+        }
+        if now.since(self.together.0) >= TOGETHER {
+            self.together = (now, self.seconds);
+        }
+        if took <= self.seconds {
             self.seconds = (self.seconds * (1.0 - DOWN)).max(LEAST);
-            self.longer = match self.longer {
-                Some((at, before, less)) if less < BETWEEN => Some((at, before, less + 1)),
-                _ => None,
-            };
         } else {
-            let (at, before) = match self.longer {
-                Some((at, before, _)) if now.since(at) < APART => (at, before),
-                _ => (now, self.seconds),
-            };
-            self.longer = Some((at, before, 0));
             // An outlier among outliers moves it no further than itself.
-            let two = before * (1.0 + UP) * (1.0 + UP);
+            let two = self.together.1 * (1.0 + UP) * (1.0 + UP);
             self.seconds = (self.seconds * (1.0 + UP)).min(two).min(took);
         }
     }
@@ -100,14 +94,16 @@ mod tests {
 
     #[test]
     fn a_standstill_is_not_the_speed_of_the_calls_that_waited_for_its_end() {
-        let mut seen = Answers::new();
-        let (usual, every) = (Duration::from_millis(8), Duration::from_millis(2));
-        (0..1_000).for_each(|_| seen.observe(usual, every));
-        let before = seen.p95.get().unwrap();
-        // Half a second of calls ends within 25 ms.
-        (0..250).for_each(|at| seen.observe(every * (250 - at), Duration::from_micros(100)));
-        let after = seen.p95.get().unwrap();
-        assert!(after < before * 2, "{before:?}, then {after:?}");
+        for more in 0..30 {
+            let mut seen = Answers::new();
+            let (usual, every) = (Duration::from_millis(8), Duration::from_millis(2));
+            (0..1_000 + more).for_each(|_| seen.observe(usual, every));
+            let before = seen.p95.get().unwrap();
+            // Half a second of calls ends within 25 ms.
+            (0..250).for_each(|at| seen.observe(every * (250 - at), Duration::from_micros(100)));
+            let after = seen.p95.get().unwrap();
+            assert!(after < before * 2, "{before:?}, then {after:?}");
+        }
     }
 
     #[test]
@@ -119,17 +115,20 @@ mod tests {
         assert!(seen.p95.get().unwrap() > Duration::from_millis(150));
     }
 
-    /// The mean of the 95ths, in milliseconds, where `next` says how long after the last one each
-    /// answer comes, and what it took.
-    fn mean(mut next: impl FnMut(&mut fastrand::Rng) -> (Duration, Duration)) -> f64 {
-        let (mut rng, mut seen, mut sum) = (fastrand::Rng::with_seed(7), Answers::new(), 0.0);
+    /// The mean of the 95ths when calls begin, in milliseconds, where `next` says how long after the
+    /// last one each answer comes, what it took, and whether calls begin before it.
+    fn mean(mut next: impl FnMut(&mut fastrand::Rng) -> (Duration, Duration, bool)) -> f64 {
+        let (mut rng, mut seen) = (fastrand::Rng::with_seed(7), Answers::new());
+        let (mut sum, mut begun) = (0.0, 0.0);
         for n in 0..60_000 {
-            let (after, took) = next(&mut rng);
+            let (after, took, begin) = next(&mut rng);
+            if begin && n >= 10_000 {
+                sum += seen.p95.get().unwrap().as_secs_f64() * 1000.0;
+                begun += 1.0;
+            }
             seen.observe(took, after);
-            let p95 = seen.p95.get().filter(|_| n >= 10_000).unwrap_or_default();
-            sum += p95.as_secs_f64() * 1000.0;
         }
-        sum / 50_000.0
+        sum / begun
     }
 
     #[test]
@@ -139,34 +138,38 @@ mod tests {
         let sequential = mean(|rng| {
             let took = if rng.u8(..100) == 0 { 50_000..51_000 } else { 2_000..9_000 };
             let took = micros(rng, took);
-            (took, took)
-        });
-        // Twenty begin at once, each 50 ms: what takes longer ends after all others.
-        let (mut burst, mut before) = (Vec::new(), Duration::ZERO);
-        let bursts = mean(|rng| {
-            let pause = if burst.is_empty() { 40 } else { 0 };
-            if burst.is_empty() {
-                burst.extend((0..20).map(|_| micros(rng, 2_000..9_000)));
-                burst.sort_unstable_by(|a, b| b.cmp(a));
-            }
-            let took = burst.pop().unwrap();
-            let after = took.saturating_sub(std::mem::replace(&mut before, took));
-            (after + Duration::from_millis(pause), took)
+            (took, took, true)
         });
         assert!((7.0..11.0).contains(&sequential), "{sequential}");
-        assert!((7.0..11.0).contains(&bursts), "{bursts}");
+        // So many begin at once, again and again: what takes longer ends after all others.
+        for together in [20, 100, 500] {
+            let (mut burst, mut before) = (Vec::new(), Duration::ZERO);
+            let bursts = mean(|rng| {
+                let begin = burst.is_empty();
+                if begin {
+                    burst.extend((0..together).map(|_| micros(rng, 2_000..9_000)));
+                    burst.sort_unstable_by(|a, b| b.cmp(a));
+                }
+                let took = burst.pop().unwrap();
+                let after = took.saturating_sub(std::mem::replace(&mut before, took));
+                (after + Duration::from_millis(if begin { 40 } else { 0 }), took, begin)
+            });
+            assert!((7.0..11.0).contains(&bursts), "{together}: {bursts}");
+        }
     }
 
     #[test]
-    fn late_answers_of_one_endpoint_among_quick_ones_of_others_are_a_burst_too() {
-        let mut seen = Answers::new();
-        let (usual, every) = (Duration::from_millis(8), Duration::from_millis(1));
-        (0..1_000).for_each(|_| seen.observe(usual, every));
-        for _ in 0..25 {
-            seen.observe(Duration::from_millis(500), every / 2);
-            seen.observe(usual, every / 2);
+    fn late_answers_of_one_endpoint_among_quick_ones_of_others_are_together_too() {
+        for more in 0..30 {
+            let mut seen = Answers::new();
+            let (usual, every) = (Duration::from_millis(8), Duration::from_millis(1));
+            (0..1_000 + more).for_each(|_| seen.observe(usual, every));
+            for _ in 0..25 {
+                seen.observe(Duration::from_millis(500), every / 2);
+                seen.observe(usual, every / 2);
+            }
+            assert!(seen.p95.get().unwrap() < usual * 2, "{:?}", seen.p95.get());
         }
-        assert!(seen.p95.get().unwrap() < usual * 2, "{:?}", seen.p95.get());
     }
 
     proptest! {
