@@ -158,12 +158,12 @@ impl Attempt {
     pub fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Parts, Body), Fault>> {
         let head = match &mut self.answer {
             Answer::H2(response, lease) => {
-                let response = ready!(Pin::new(response).poll(cx)).map_err(BodyError::H2);
-                if response.is_ok() {
-                    lease.settle();
+                let head = ready!(Pin::new(&mut *response).poll(cx)).map_err(BodyError::H2);
+                if head.is_ok() {
+                    lease.settle(response.stream_id());
                 }
-                response.map(|response| {
-                    let (parts, stream) = response.into_parts();
+                head.map(|head| {
+                    let (parts, stream) = head.into_parts();
                     (parts, Body::from_h2(stream))
                 })
             }

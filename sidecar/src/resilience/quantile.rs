@@ -3,8 +3,8 @@
 //! Each answer that took longer moves it up by much, each that took less moves it down by little, so
 //! that it rests where one of twenty takes longer (Frugal streaming; Ma, Muthukrishnan, Sandler
 //! 2013), with steps that are a part of it. Where a process or its machine stood still, hundreds
-//! come late at once; they tell of one time, and move it no further than two would. It only guides a
-//! choice: one per worker and method.
+//! come late at once; they tell of one time, so that in a moment it rises by no more than two would
+//! raise it. It only guides a choice: one per worker and method.
 
 use std::time::Duration;
 

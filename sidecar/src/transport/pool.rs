@@ -286,7 +286,7 @@ impl Pool {
                 )));
             }
         }
-        let connection = Connection::new(sender, activity.clone());
+        let connection = Connection::new(sender);
         let streams = connection.streams().clone();
         if !connection.is_open() {
             // The other end is on its way out, and says so to whoever comes.

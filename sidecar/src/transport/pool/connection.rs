@@ -9,14 +9,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
+use h2::{SendStream, StreamId};
 use http::Request;
 use tokio::time::Instant;
 
 use super::cancels::Cancels;
 use crate::inbound::admission::Place;
-use crate::transport::io::Activity;
 
 /// A call that waits for flow control for less is not stalled yet: a busy peer's windows come late.
 const STALLED_AFTER: Duration = Duration::from_millis(10);
@@ -54,10 +53,10 @@ pub struct Lease {
 
 impl Connection {
     /// A connection without calls.
-    pub(super) fn new(sender: SendRequest<Bytes>, activity: Rc<Activity>) -> Rc<Self> {
+    pub(super) fn new(sender: SendRequest<Bytes>) -> Rc<Self> {
         let streams = Rc::<Cell<usize>>::default();
         Rc::new(Self {
-            cancels: Rc::new(Cancels::new(activity, streams.clone())),
+            cancels: Rc::new(Cancels::new(streams.clone())),
             sender: RefCell::new(sender),
             streams,
             waiting: RefCell::default(),
@@ -152,8 +151,9 @@ impl Lease {
         }
     }
 
-    /// The call is answered: what it sent was taken.
-    pub fn settle(&mut self) {
+    /// The call is answered, on this stream: what it sent was taken.
+    pub fn settle(&mut self, stream: StreamId) {
+        self.connection.cancels.answered(stream.as_u32());
         if let Some(place) = self.place.take() {
             place.answered();
         }

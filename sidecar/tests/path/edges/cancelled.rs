@@ -71,6 +71,31 @@ async fn who_answers_others_meanwhile_is_not_asked() {
     }
 }
 
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn who_answers_a_call_has_looked_at_those_before_it_and_not_at_those_after() {
+    for seat in SEATS {
+        let mut stage = Stage::new(seat);
+        let mut client = stage.client().await;
+        let earlier = ask(&mut client);
+        let given_up: Vec<_> = (0..GIVEN_UP).map(|_| ask(&mut client)).collect();
+        let mut peer = stage.accept().await;
+        let stream = peer.head().await;
+        silently(&mut peer).await;
+        drop(given_up);
+        assert_eq!(count(&silently(&mut peer).await, RST_STREAM), 8, "{seat:?}");
+        peer.answer(stream, b"x").await;
+        assert_eq!(told(earlier).await, fine(), "{seat:?}");
+        assert_eq!(count(&silently(&mut peer).await, RST_STREAM), 0, "{seat:?}");
+        for more in [8, 8, GIVEN_UP - 24] {
+            let later = ask(&mut client);
+            let stream = peer.head().await;
+            peer.answer(stream, b"x").await;
+            assert_eq!(told(later).await, fine(), "{seat:?}");
+            assert_eq!(count(&silently(&mut peer).await, RST_STREAM), more, "{seat:?}");
+        }
+    }
+}
+
 /// An app that reads nothing while calls are given up, and does not look at all that it has read at
 /// once; others wait for it before those and after.
 async fn an_app_that_stood_still_keeps(before: usize, after: usize) {
