@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use h2::client::ResponseFuture;
 use http::response::Parts;
-use http::{Response, Version};
+use http::{Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -159,8 +159,10 @@ impl Attempt {
         let head = match &mut self.answer {
             Answer::H2(response, lease) => {
                 let head = ready!(Pin::new(&mut *response).poll(cx)).map_err(BodyError::H2);
-                if head.is_ok() {
-                    lease.settle(response.stream_id());
+                if let Ok(head) = &head {
+                    // So h2 itself answers what it hands to nobody.
+                    let is_taken = head.status() != StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                    lease.settle(is_taken.then(|| response.stream_id()));
                 }
                 head.map(|head| {
                     let (parts, stream) = head.into_parts();

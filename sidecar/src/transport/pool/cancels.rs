@@ -8,7 +8,6 @@
 //! it: for that it gets as long as it took to acknowledge.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -28,7 +27,7 @@ const UNSEEN: usize = 8;
 /// So many are held at most; what is given up beyond that is cancelled all the same.
 const HELD: usize = 4096;
 
-/// For longer than this nobody has to look at what it has read. Timers ring no finer than the least.
+/// For longer than this nobody has to look at what it has read; timers ring no finer than the least.
 const LOOK: Duration = Duration::from_millis(20);
 const LEAST: Duration = Duration::from_millis(1);
 
@@ -39,9 +38,12 @@ type GivenUp = (ResponseFuture, Option<SendStream<Bytes>>);
 pub(super) struct Cancels {
     /// The streams of the connection, to which those count that are still to be cancelled.
     streams: Rc<Cell<usize>>,
-    /// Those that are cancelled, and that the other end may not have looked at.
+    /// The last one that was answered: the other end has looked at all before it.
+    answered: Cell<u32>,
+    /// Those that are cancelled, and that it may not have looked at.
     unseen: RefCell<Vec<u32>>,
-    held: RefCell<VecDeque<GivenUp>>,
+    /// In the order in which they were given up.
+    held: RefCell<Vec<GivenUp>>,
     has_ended: Cell<bool>,
 }
 
@@ -65,26 +67,37 @@ enum Step {
 impl Cancels {
     /// None yet.
     pub(super) fn new(streams: Rc<Cell<usize>>) -> Self {
-        let (unseen, held) = (RefCell::default(), RefCell::default());
-        Self { streams, unseen, held, has_ended: Cell::default() }
+        let (answered, unseen) = (Cell::default(), RefCell::default());
+        Self { streams, answered, unseen, held: RefCell::default(), has_ended: Cell::default() }
     }
 
     /// Cancels a call, as soon as that does no harm to others.
-    pub(super) fn cancel(&self, response: ResponseFuture, upload: Option<SendStream<Bytes>>) {
+    pub(super) fn cancel(&self, response: ResponseFuture, mut upload: Option<SendStream<Bytes>>) {
+        let stream = response.stream_id().as_u32();
         let mut held = self.held.borrow_mut();
-        if self.is_full() && held.len() < HELD && !self.has_ended.get() {
-            self.streams.set(self.streams.get() + 1);
-            held.push_back((response, upload));
-        } else if !self.is_full() {
-            // The last of a few wakes the connection, as each that is cancelled does.
-            self.unseen.borrow_mut().push(response.stream_id().as_u32());
+        if stream < self.answered.get() || held.len() == HELD || self.has_ended.get() {
+            return;
         }
+        if !self.is_full() {
+            // The last of a few wakes the connection, as each that is cancelled does.
+            self.unseen.borrow_mut().push(stream);
+            return;
+        }
+        // What it has of the connection's window goes to others.
+        if let Some(upload) = &mut upload {
+            upload.reserve_capacity(0);
+        }
+        self.streams.set(self.streams.get() + 1);
+        held.push((response, upload));
     }
 
     /// A call was answered: the other end has looked at all that came before it.
     pub(super) fn answered(&self, stream: u32) {
-        if !self.unseen.borrow().is_empty() {
-            self.seen(|unseen| unseen < stream);
+        if stream > self.answered.get() {
+            self.answered.set(stream);
+            if !self.unseen.borrow().is_empty() {
+                self.seen(&[]);
+            }
         }
     }
 
@@ -93,20 +106,28 @@ impl Cancels {
         self.unseen.borrow().len() >= UNSEEN
     }
 
-    /// The other end has looked at some of those that are cancelled: as many others are.
+    /// The other end has looked at these, and at all before the one that was answered: others are
+    /// cancelled in their place.
     #[cold]
-    fn seen(&self, is_seen: impl Fn(u32) -> bool) {
-        let mut unseen = self.unseen.borrow_mut();
-        unseen.retain(|stream| !is_seen(*stream));
-        let released = self.release(UNSEEN - unseen.len());
-        unseen.extend(released.iter().map(|(response, _)| response.stream_id().as_u32()));
+    fn seen(&self, these: &[u32]) {
+        let (answered, mut unseen) = (self.answered.get(), self.unseen.borrow_mut());
+        unseen.retain(|stream| *stream >= answered && !these.contains(stream));
+        let held = self.held.take();
+        let (held, cancelled): (Vec<_>, _) = held.into_iter().partition(|(response, _)| {
+            let stream = response.stream_id().as_u32();
+            if stream >= answered && unseen.len() < UNSEEN {
+                unseen.push(stream);
+                return false;
+            }
+            stream >= answered
+        });
+        self.held.replace(held);
+        self.let_go(cancelled);
     }
 
-    fn release(&self, most: usize) -> Vec<GivenUp> {
-        let mut held = self.held.borrow_mut();
-        let few = held.len().min(most);
-        self.streams.set(self.streams.get() - few);
-        held.drain(..few).collect()
+    /// These are held no more: with them their streams end.
+    fn let_go(&self, cancelled: Vec<GivenUp>) {
+        self.streams.set(self.streams.get() - cancelled.len());
     }
 }
 
@@ -141,32 +162,24 @@ impl Following {
                 if http2.set_initial_window_size(window).is_err() {
                     return false;
                 }
-                self.look = since.elapsed().max(self.look / 2).min(LOOK);
-                if self.look < LEAST {
-                    self.looked();
-                } else {
-                    self.step = Step::Looks(Box::pin(sleep(self.look)));
-                }
+                self.look = since.elapsed().max(self.look / 2).clamp(LEAST, LOOK);
+                self.step = Step::Looks(Box::pin(sleep(self.look)));
             }
             Step::Looks(looks) => {
                 if looks.as_mut().poll(cx).is_pending() {
                     return false;
                 }
-                self.looked();
+                self.cancels.seen(&self.asked);
+                self.step = Step::Asks(None);
             }
         }
         true
-    }
-
-    fn looked(&mut self) {
-        self.cancels.seen(|unseen| self.asked.contains(&unseen));
-        self.step = Step::Asks(None);
     }
 }
 
 impl Drop for Following {
     fn drop(&mut self) {
         self.cancels.has_ended.set(true);
-        self.cancels.release(usize::MAX);
+        self.cancels.let_go(self.cancels.held.take());
     }
 }

@@ -151,9 +151,11 @@ impl Lease {
         }
     }
 
-    /// The call is answered, on this stream: what it sent was taken.
-    pub fn settle(&mut self, stream: StreamId) {
-        self.connection.cancels.answered(stream.as_u32());
+    /// The call is answered; on this stream where the callee has taken it.
+    pub fn settle(&mut self, stream: Option<StreamId>) {
+        if let Some(stream) = stream {
+            self.connection.cancels.answered(stream.as_u32());
+        }
         if let Some(place) = self.place.take() {
             place.answered();
         }
