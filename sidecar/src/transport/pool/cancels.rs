@@ -31,8 +31,8 @@ const HELD: usize = 4096;
 const LOOK: Duration = Duration::from_millis(20);
 const LEAST: Duration = Duration::from_millis(1);
 
-/// A call that has no answer: whoever drops both cancels it.
-type GivenUp = (ResponseFuture, Option<SendStream<Bytes>>);
+/// A call that has no answer, after its stream: whoever drops it cancels it.
+type GivenUp = (u32, ResponseFuture, Option<SendStream<Bytes>>);
 
 /// Those of one connection.
 pub(super) struct Cancels {
@@ -83,12 +83,12 @@ impl Cancels {
             self.unseen.borrow_mut().push(stream);
             return;
         }
-        // What it has of the connection's window goes to others.
+        // What it has of the connection's window goes to others, at the next poll.
         if let Some(upload) = &mut upload {
             upload.reserve_capacity(0);
         }
         self.streams.set(self.streams.get() + 1);
-        held.push((response, upload));
+        held.push((stream, response, upload));
     }
 
     /// A call was answered: the other end has looked at all that came before it.
@@ -112,16 +112,14 @@ impl Cancels {
     fn seen(&self, these: &[u32]) {
         let (answered, mut unseen) = (self.answered.get(), self.unseen.borrow_mut());
         unseen.retain(|stream| *stream >= answered && !these.contains(stream));
-        let held = self.held.take();
-        let (held, cancelled): (Vec<_>, _) = held.into_iter().partition(|(response, _)| {
-            let stream = response.stream_id().as_u32();
-            if stream >= answered && unseen.len() < UNSEEN {
-                unseen.push(stream);
-                return false;
+        let goes = |(stream, ..): &mut GivenUp| {
+            let (is_unseen, has_room) = (*stream >= answered, unseen.len() < UNSEEN);
+            if is_unseen && has_room {
+                unseen.push(*stream);
             }
-            stream >= answered
-        });
-        self.held.replace(held);
+            has_room || !is_unseen
+        };
+        let cancelled = self.held.borrow_mut().extract_if(.., goes).collect();
         self.let_go(cancelled);
     }
 

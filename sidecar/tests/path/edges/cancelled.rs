@@ -187,5 +187,7 @@ async fn an_app_that_reads_learns_of_all_in_a_moment_however_many() {
     for _ in 0..5 * GIVEN_UP {
         timeout(IN_VAIN, ends.recv()).await.unwrap();
     }
-    assert!(begin.elapsed() < Duration::from_millis(40), "{:?}", begin.elapsed());
+    // By eights, a millisecond each to look at them.
+    let took = begin.elapsed();
+    assert!((15..40).contains(&took.as_millis()), "{took:?}");
 }
