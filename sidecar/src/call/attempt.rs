@@ -1,7 +1,7 @@
 //! One attempt of a call at one callee: the request going up, and the answer that is to come.
 //!
 //! Dropping it ends the call at the callee at once: h2 sends RST_STREAM(CANCEL). (Of many at a callee
-//! that says nothing, some only when it does: `transport/pool/cancels.rs`.)
+//! that answers nobody, some only when it has looked at the others: `transport/pool/cancels.rs`.)
 
 use std::future::Future;
 use std::pin::Pin;

@@ -8,9 +8,7 @@ use h2::server::SendResponse;
 use http::{Request, Response};
 use tokio::task::spawn_local;
 
-use super::net::{
-    Answer, Mesh, address, app, app_address, echo, grpc_request, inbound_address, push, sidecar,
-};
+use super::net::{Answer, Mesh, address, app, echo, grpc_request, inbound_address, push, sidecar};
 
 /// Answers nothing, ever.
 async fn hang(_request: Request<RecvStream>, respond: SendResponse<Bytes>) {
@@ -120,19 +118,11 @@ async fn unread_hold_up_no_others(calls: usize, size: usize) {
     let mesh = Mesh::new();
     mesh.serve_inbound();
     // Its connection's window is the 64 KiB of RFC 9113, and `hang` reads nothing.
-    let mut connections = mesh.net.listen(app_address());
-    spawn_local(async move {
-        while let Some(pipe) = connections.recv().await {
-            spawn_local(async move {
-                let mut server = h2::server::handshake(pipe).await.unwrap();
-                while let Some(Ok((request, respond))) = server.accept().await {
-                    if request.uri().path().ends_with("Hang") {
-                        spawn_local(hold(request, respond));
-                    } else {
-                        spawn_local(echo(request, respond));
-                    }
-                }
-            });
+    app(&mesh, |request, respond| async move {
+        if request.uri().path().ends_with("Hang") {
+            hold(request, respond).await;
+        } else {
+            echo(request, respond).await;
         }
     });
     async fn hold(request: Request<RecvStream>, respond: SendResponse<Bytes>) {

@@ -4,8 +4,6 @@ mod drained;
 mod sent_away;
 mod silent;
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
-use super::net::{Answer, Mesh, app, echo, grpc_request, inbound_address};
+use super::net::{Answer, Mesh, app, app_as, echo, grpc_request, inbound_address};
 
 /// Waits, on paused time, until a condition holds.
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -41,23 +39,10 @@ fn open_connections(mesh: &Mesh) -> bool {
 async fn calls_share_a_connection_while_none_is_stalled() {
     let mesh = Mesh::new();
     mesh.serve_inbound();
-    let opened = Rc::new(Cell::new(0));
-    let mut connections = mesh.net.listen(super::net::app_address());
-    let counted = opened.clone();
-    spawn_local(async move {
-        while let Some(pipe) = connections.recv().await {
-            counted.set(counted.get() + 1);
-            spawn_local(async move {
-                // A window that each call waits for, for a moment.
-                let mut server = h2::server::Builder::new();
-                server.initial_window_size(300);
-                let mut server = server.handshake::<_, Bytes>(pipe).await.unwrap();
-                while let Some(Ok((request, respond))) = server.accept().await {
-                    spawn_local(echo(request, respond));
-                }
-            });
-        }
-    });
+    // A window that each call waits for, for a moment.
+    let mut server = h2::server::Builder::new();
+    server.initial_window_size(300);
+    let opened = app_as(&mesh, server, echo);
     let mut client = mesh.client().await;
     for _ in 0..5 {
         let mut open = Vec::new();

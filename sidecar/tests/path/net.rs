@@ -338,18 +338,31 @@ where
     F: Fn(Request<RecvStream>, SendResponse<Bytes>) -> Fut + Clone + 'static,
     Fut: Future<Output = ()> + 'static,
 {
+    app_as(mesh, h2::server::Builder::new(), handler);
+}
+
+/// An app that speaks HTTP/2 like this, and how many connections it got.
+pub fn app_as<F, Fut>(mesh: &Mesh, server: h2::server::Builder, handler: F) -> Rc<Cell<usize>>
+where
+    F: Fn(Request<RecvStream>, SendResponse<Bytes>) -> Fut + Clone + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
     let mut connections = mesh.net.listen(app_address());
+    let opened = Rc::new(Cell::new(0));
+    let counted = opened.clone();
     spawn_local(async move {
         while let Some(pipe) = connections.recv().await {
-            let handler = handler.clone();
+            counted.set(counted.get() + 1);
+            let (handler, server) = (handler.clone(), server.clone());
             spawn_local(async move {
-                let mut server = h2::server::handshake(pipe).await.unwrap();
+                let mut server = server.handshake(pipe).await.unwrap();
                 while let Some(Ok((request, respond))) = server.accept().await {
                     spawn_local(handler(request, respond));
                 }
             });
         }
     });
+    opened
 }
 
 /// An app that echoes, and how many calls it got.

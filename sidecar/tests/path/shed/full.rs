@@ -2,27 +2,18 @@
 
 use outrigger::telemetry::labels::Shed;
 
-use super::super::net::app_address;
+use super::super::net::app_as;
 use super::*;
 
 /// An app that takes one call at a time on each connection, and answers when it may.
 fn app_of_one_stream(mesh: &Mesh, may: Rc<Semaphore>) {
-    let mut connections = mesh.net.listen(app_address());
-    spawn_local(async move {
-        while let Some(pipe) = connections.recv().await {
-            let may = may.clone();
-            spawn_local(async move {
-                let mut builder = h2::server::Builder::new();
-                let handshake = builder.max_concurrent_streams(1).handshake::<_, Bytes>(pipe);
-                let mut server = handshake.await.unwrap();
-                while let Some(Ok((request, respond))) = server.accept().await {
-                    let may = may.clone();
-                    spawn_local(async move {
-                        may.acquire().await.unwrap().forget();
-                        work_on(Seen::default(), Duration::ZERO, request, respond).await;
-                    });
-                }
-            });
+    let mut server = h2::server::Builder::new();
+    server.max_concurrent_streams(1);
+    app_as(mesh, server, move |request, respond| {
+        let may = may.clone();
+        async move {
+            may.acquire().await.unwrap().forget();
+            work_on(Seen::default(), Duration::ZERO, request, respond).await;
         }
     });
 }
